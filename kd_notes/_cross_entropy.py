@@ -1,0 +1,145 @@
+"""Learning from labels: cross-entropy and its gradient (Eq. 1-3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kd_notes._checks import (
+    FloatArray,
+    as_array,
+    as_count,
+    as_indices,
+    as_logits_and_labels,
+    as_result,
+    one_hot_rows,
+)
+from kd_notes._softmax import log_softmax_rows, weighted_sum
+
+__all__ = ["cross_entropy_grad", "cross_entropy_loss", "one_hot"]
+
+
+def one_hot(labels: ArrayLike, num_classes: int) -> FloatArray:
+    """Return class indices as distributions that put everything on one class.
+
+    Parameters
+    ----------
+    labels
+        `(...)`, integers in 0..num_classes-1.
+    num_classes
+        K, at least 1.
+
+    Returns
+    -------
+    float64 array `(..., K)`
+        1 at the label, 0 elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If a label is no class index, or there is no class.
+    TypeError
+        If the labels or the number of classes are no integers.
+
+    Notes
+    -----
+    The hard label y of section 2.1 of the note :cite:p:`Che21`.
+
+    Examples
+    --------
+    >>> from kd_notes import one_hot
+    >>> one_hot([2, 0], num_classes=3)
+    array([[0., 0., 1.],
+           [1., 0., 0.]])
+    """
+    indices = as_indices("labels", labels)
+    return one_hot_rows("labels", indices, as_count("num_classes", num_classes), float)
+
+
+def cross_entropy_loss(logits: ArrayLike, labels: ArrayLike) -> Any:
+    r"""Return the cross-entropy of softmax predictions under labels (Eq. 1).
+
+    Parameters
+    ----------
+    logits
+        `(..., K)`; `-inf` excludes a class.
+    labels
+        Class indices `(...)` or distributions `(..., K)`.
+
+    Returns
+    -------
+    array `(...)`
+        One loss per example, in nats; `inf` where the label is an excluded class.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, an index is no class, or a row is no distribution.
+    TypeError
+        If an argument holds no real numbers.
+
+    Notes
+    -----
+    Eq. 1 of the note :cite:p:`Che21`, :math:`-\sum_i y_i \log p_i`, where a class of label 0
+    takes no part even if its probability is 0.
+
+    Examples
+    --------
+    A confident student is still told apart from a certain one:
+
+    >>> from kd_notes import cross_entropy_loss
+    >>> cross_entropy_loss([[2.0, 0.0], [50.0, 0.0]], labels=[0, 0])
+    array([1.26928011e-01, 1.92874985e-22])
+    """
+    (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
+    return as_result(cross_entropy_rows(z, y), scalar_type)
+
+
+def cross_entropy_grad(logits: ArrayLike, labels: ArrayLike) -> FloatArray:
+    r"""Return the gradient of `cross_entropy_loss` with respect to the logits (Eq. 3).
+
+    Parameters
+    ----------
+    logits, labels
+        As `cross_entropy_loss`.
+
+    Returns
+    -------
+    array `(..., K)`
+        :math:`p_i - y_i`; each row sums to zero.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `cross_entropy_loss`.
+
+    Notes
+    -----
+    Eq. 3 of the note :cite:p:`Che21`. Where the label is at least one half, the difference is
+    computed as :math:`(p_i - 1) + (1 - y_i)` with :math:`p_i - 1` from `expm1`, so that a
+    student that is nearly sure of the right class still gets its small gradient.
+
+    Examples
+    --------
+    >>> from kd_notes import cross_entropy_grad
+    >>> cross_entropy_grad([50.0, 0.0], labels=0)
+    array([-1.92874985e-22,  1.92874985e-22])
+    """
+    (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
+    return as_array(cross_entropy_grad_rows(z, y), scalar_type)
+
+
+def cross_entropy_rows(logits: FloatArray, labels: FloatArray) -> FloatArray:
+    """Return Eq. 1 on checked arrays."""
+    return weighted_sum(labels, -log_softmax_rows(logits, 1.0))
+
+
+def cross_entropy_grad_rows(logits: FloatArray, labels: FloatArray) -> FloatArray:
+    """Return Eq. 3 on checked arrays, without the cancellation of `p - 1`."""
+    log_p = log_softmax_rows(logits, 1.0)
+    gradient = np.exp(log_p) - labels
+    mostly = labels >= 0.5
+    gradient[mostly] = np.expm1(log_p[mostly]) + (1 - labels[mostly])
+    return gradient

@@ -1,0 +1,307 @@
+"""The KD loss, its gradient, and its mixture with the labels (Eq. 8, 10, 13)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kd_notes._checks import (
+    FloatArray,
+    as_alpha,
+    as_array,
+    as_logit_pair,
+    as_logits_and_labels,
+    as_result,
+    as_temperature,
+    require_out,
+)
+from kd_notes._cross_entropy import cross_entropy_grad_rows, cross_entropy_rows
+from kd_notes._kernel import soft_loss_and_grad
+
+__all__ = [
+    "kd_grad",
+    "kd_loss",
+    "kd_loss_and_grad",
+    "knowledge_distillation_grad",
+    "knowledge_distillation_loss",
+]
+
+
+def kd_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    temperature: float = 1.0,
+    *,
+    scaled: bool = True,
+) -> Any:
+    r"""Return the knowledge distillation loss (Eq. 8), by default times temperature squared.
+
+    Parameters
+    ----------
+    student_logits, teacher_logits
+        `(..., K)`. A class that both exclude (`-inf`) takes no part; one that only the
+        student excludes makes the loss `inf`; one that only the teacher excludes has no
+        teacher probability.
+    temperature
+        Greater than 0, `inf` allowed.
+    scaled
+        Whether the loss is multiplied by temperature squared. At infinite temperature the
+        scaled loss is `regularized_logit_matching_loss`, the plain one is 0.
+
+    Returns
+    -------
+    array `(...)`
+        One loss per example, in nats; never negative.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, there is no class, or the temperature is not above 0.
+    TypeError
+        If an argument holds no real numbers.
+
+    Notes
+    -----
+    Eq. 8 of the note :cite:p:`Che21` and Hinton et al. :cite:p:`HVD15`:
+    :math:`\tau^2\,\mathrm{KL}(p^t, p^s)` with :math:`p = \operatorname{softmax}(z/\tau)`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kd_notes import kd_loss, regularized_logit_matching_loss
+    >>> student, teacher = [1.0, 2.0, 0.0], [3.0, 1.0, -1.0]
+    >>> [round(kd_loss(student, teacher, temperature), 6) for temperature in (1, 4, np.inf)]
+    [0.865114, 1.102859, 1.0]
+    >>> round(regularized_logit_matching_loss(student, teacher), 6)
+    1.0
+    """
+    (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
+    return as_result(kd_rows(student, teacher, as_temperature(temperature), scaled), scalar_type)
+
+
+def kd_grad(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    temperature: float = 1.0,
+    *,
+    scaled: bool = True,
+) -> FloatArray:
+    r"""Return the gradient of `kd_loss` with respect to the student's logits (Eq. 10).
+
+    Parameters
+    ----------
+    student_logits, teacher_logits, temperature, scaled
+        As `kd_loss`.
+
+    Returns
+    -------
+    array `(..., K)`
+        :math:`\tau (p_i^s - p_i^t)` if scaled, :math:`(p_i^s - p_i^t)/\tau` if not; each
+        row sums to zero. It stays finite where only the student excludes a class.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `kd_loss`.
+
+    Notes
+    -----
+    Eq. 10 of the note :cite:p:`Che21`; at infinite temperature, scaled, Eq. 11.
+
+    Examples
+    --------
+    >>> from kd_notes import kd_grad
+    >>> kd_grad([1.0, 2.0, 0.0], [3.0, 1.0, -1.0], temperature=4).round(6)
+    array([-0.719938,  0.448132,  0.271806])
+    """
+    (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
+    gradient = kd_grad_rows(student, teacher, as_temperature(temperature), scaled)
+    return as_array(gradient, scalar_type)
+
+
+def kd_loss_and_grad(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    temperature: float = 1.0,
+    *,
+    scaled: bool = True,
+    out: FloatArray | None = None,
+) -> tuple[Any, FloatArray]:
+    r"""Return `kd_loss` and `kd_grad` from one pass over the logits.
+
+    Parameters
+    ----------
+    student_logits, teacher_logits, temperature, scaled
+        As `kd_loss`.
+    out
+        An array `(..., K)` of the result's dtype to receive the gradient.
+
+    Returns
+    -------
+    loss
+        array `(...)`, as `kd_loss`.
+    grad
+        array `(..., K)`, as `kd_grad`; `out` itself if it was given.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `kd_loss`, or if `out` has not the gradient's shape and dtype, cannot be
+        written to, or shares memory with the logits.
+
+    Notes
+    -----
+    Eq. 8 and Eq. 10 of the note :cite:p:`Che21`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kd_notes import kd_loss_and_grad
+    >>> student, teacher = np.zeros((2, 3)), np.eye(2, 3)
+    >>> gradient = np.empty((2, 3))
+    >>> loss, grad = kd_loss_and_grad(student, teacher, temperature=2, out=gradient)
+    >>> loss.shape, grad is gradient
+    ((2,), True)
+    """
+    (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
+    if out is not None:
+        require_out(out, student.shape, scalar_type, student_logits, teacher_logits)
+    loss = np.empty(student.shape[:-1], student.dtype)
+    grad = np.empty(student.shape, student.dtype) if out is None else out
+    temperature = as_temperature(temperature)
+    soft_loss_and_grad(student, teacher, temperature, scaled=scaled, loss=loss, grad=grad)
+    return as_result(loss, scalar_type), as_array(grad, scalar_type)
+
+
+def knowledge_distillation_loss(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    hard_labels: ArrayLike,
+    temperature: float,
+    alpha: float,
+    *,
+    scaled: bool = True,
+) -> Any:
+    r"""Return the KD loss mixed with cross-entropy on the labels (Eq. 13).
+
+    Parameters
+    ----------
+    student_logits, teacher_logits
+        `(..., K)`, as `kd_loss`.
+    hard_labels
+        Class indices `(...)` or distributions `(..., K)`.
+    temperature
+        Of the soft term alone, greater than 0, `inf` allowed; the hard term is at 1.
+    alpha
+        Weight of the soft term, in [0, 1].
+    scaled
+        Whether the soft term is multiplied by temperature squared.
+
+    Returns
+    -------
+    array `(...)`
+        One loss per example, in nats. For one example given as plain lists, a plain float.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, a label is none, the temperature is not above 0, or alpha
+        is outside [0, 1].
+    TypeError
+        If an argument holds no real numbers.
+
+    Notes
+    -----
+    :math:`(1-\alpha)\,\mathrm{CE}(y, p^s) + \alpha \tau^2\,\mathrm{KL}(p^t, p^s)`: with
+    `scaled=False` and temperature 1, Eq. 13 of the note :cite:p:`Che21`.
+
+    Examples
+    --------
+    >>> from kd_notes import knowledge_distillation_loss
+    >>> loss = knowledge_distillation_loss(
+    ...     [1.0, 2.0, 0.0], [3.0, 1.0, -1.0], [1.0, 0.0, 0.0], temperature=4, alpha=0.5
+    ... )
+    >>> round(loss, 6)
+    1.255233
+    """
+    (student, teacher, y), scalar_type = as_logits_and_labels(
+        "hard_labels", hard_labels, student_logits=student_logits, teacher_logits=teacher_logits
+    )
+    soft = kd_rows(student, teacher, as_temperature(temperature), scaled)
+    return as_result(mixture(as_alpha(alpha), cross_entropy_rows(student, y), soft), scalar_type)
+
+
+def knowledge_distillation_grad(
+    student_logits: ArrayLike,
+    teacher_logits: ArrayLike,
+    hard_labels: ArrayLike,
+    temperature: float,
+    alpha: float,
+    *,
+    scaled: bool = True,
+) -> FloatArray:
+    r"""Return the gradient of `knowledge_distillation_loss` by the student's logits.
+
+    Parameters
+    ----------
+    student_logits, teacher_logits, hard_labels, temperature, alpha, scaled
+        As `knowledge_distillation_loss`.
+
+    Returns
+    -------
+    array `(..., K)`
+        Each row sums to zero.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `knowledge_distillation_loss`.
+
+    Notes
+    -----
+    The gradient of Eq. 13 of the note :cite:p:`Che21`, from its Eq. 3 and Eq. 10. Scaled,
+    and with p at temperature 1,
+
+    .. math:: (1-\alpha)(p_i - y_i) + \alpha \tau (p_i^s - p_i^t).
+
+    Examples
+    --------
+    >>> from kd_notes import knowledge_distillation_grad
+    >>> knowledge_distillation_grad([0.0, 0.0], [0.0, 0.0], 0, temperature=4, alpha=0.5)
+    array([-0.25,  0.25])
+    """
+    (student, teacher, y), scalar_type = as_logits_and_labels(
+        "hard_labels", hard_labels, student_logits=student_logits, teacher_logits=teacher_logits
+    )
+    soft = kd_grad_rows(student, teacher, as_temperature(temperature), scaled)
+    hard = cross_entropy_grad_rows(student, y)
+    return as_array(mixture(as_alpha(alpha), hard, soft), scalar_type)
+
+
+def kd_rows(
+    student: FloatArray, teacher: FloatArray, temperature: float = 1.0, scaled: bool = True
+) -> FloatArray:
+    """Return Eq. 8 on checked arrays."""
+    loss = np.empty(student.shape[:-1], student.dtype)
+    soft_loss_and_grad(student, teacher, temperature, scaled=scaled, loss=loss)
+    return loss
+
+
+def kd_grad_rows(
+    student: FloatArray, teacher: FloatArray, temperature: float, scaled: bool
+) -> FloatArray:
+    """Return Eq. 10 on checked arrays."""
+    grad = np.empty(student.shape, student.dtype)
+    soft_loss_and_grad(student, teacher, temperature, scaled=scaled, grad=grad)
+    return grad
+
+
+def mixture(alpha: float, first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return `(1 - alpha) first + alpha second`, where a weight of 0 silences even inf."""
+    if alpha == 0:
+        return first
+    if alpha == 1:
+        return second
+    return (1 - alpha) * first + alpha * second

@@ -1,0 +1,137 @@
+"""Divergences between probabilities: Kullback-Leibler and skew-Jensen (Eq. 8, and 4-5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kd_notes._checks import FloatArray, as_alpha, as_probabilities, as_result
+
+__all__ = ["kl_divergence", "skew_jensen_divergence"]
+
+
+def kl_divergence(p: ArrayLike, q: ArrayLike) -> Any:
+    r"""Return the Kullback-Leibler divergence of two distributions (Eq. 8).
+
+    Parameters
+    ----------
+    p, q
+        `(..., K)`, probabilities, non-negative, each row summing to one. For logits use
+        `kd_loss`, which loses nothing on the way through the softmax.
+
+    Returns
+    -------
+    array `(...)`
+        :math:`\mathrm{KL}(p, q)` in nats; never negative, 0 where p equals q, and `inf`
+        where q is 0 and p is not.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match or a row is no distribution.
+    TypeError
+        If an argument holds no real numbers.
+
+    Notes
+    -----
+    Eq. 8 of the note :cite:p:`Che21`, :math:`\sum_i p_i \log (p_i/q_i)`, summed as
+    :math:`\sum_i (p_i \log (p_i/q_i) - p_i + q_i)`: the same for distributions, but no
+    term is negative, and rounding in the inputs' sums does not show.
+
+    Examples
+    --------
+    >>> from kd_notes import kl_divergence
+    >>> round(kl_divergence([0.5, 0.5], [0.9, 0.1]), 6)
+    0.510826
+    >>> kl_divergence([0.5, 0.5], [1.0, 0.0])
+    inf
+    """
+    (p, q), scalar_type = as_probabilities(p=p, q=q)
+    return as_result(divergence_rows(p, q, stay=0, step=1), scalar_type)
+
+
+def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Any:
+    r"""Return the skew-Jensen divergence of two distributions under negative entropy.
+
+    Parameters
+    ----------
+    p, q
+        `(..., K)`, non-negative, each row summing to one.
+    alpha
+        Skew, in [0, 1].
+
+    Returns
+    -------
+    array `(...)`
+        In nats, non-negative; 0 where p equals q.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, a row is no distribution, or alpha is outside [0, 1].
+    TypeError
+        If an argument holds no real numbers.
+
+    Notes
+    -----
+    With :math:`G = -H`, the divergence of Nielsen and Boltz :cite:p:`NB11` is
+
+    .. math:: J_\alpha(p, q) = \frac{(1-\alpha) G(p) + \alpha G(q)
+              - G((1-\alpha) p + \alpha q)}{\alpha (1-\alpha)}.
+
+    It tends to :math:`\mathrm{KL}(q, p)` as alpha tends to 0 and to
+    :math:`\mathrm{KL}(p, q)` as alpha tends to 1; those are its values there. With p
+    uniform and q the prediction, the two ends are the confidence penalty and label
+    smoothing :cite:p:`MSC20`. It is computed as a sum of non-negative terms,
+    :math:`\mathrm{KL}(p, m)/\alpha + \mathrm{KL}(q, m)/(1-\alpha)` with
+    :math:`m = (1-\alpha) p + \alpha q`, and so cancels nowhere.
+
+    Examples
+    --------
+    >>> from kd_notes import kl_divergence, skew_jensen_divergence
+    >>> p, q = [0.5, 0.5], [0.9, 0.1]
+    >>> skew_jensen_divergence(p, q, alpha=0) == kl_divergence(q, p)
+    True
+    >>> round(skew_jensen_divergence(p, q, alpha=1e-9) / kl_divergence(q, p), 8)
+    1.0
+    """
+    (p, q), scalar_type = as_probabilities(p=p, q=q)
+    alpha = as_alpha(alpha)
+    to_q = divergence_rows(p, q, stay=1 - alpha, step=alpha)
+    to_p = divergence_rows(q, p, stay=alpha, step=1 - alpha)
+    return as_result(to_q + to_p, scalar_type)
+
+
+def divergence_rows(p: FloatArray, q: FloatArray, stay: float, step: float) -> FloatArray:
+    """Return `KL(p, m) / step` with `m = stay p + step q`, by its limit 0 at step 0.
+
+    The weights are stay = 1 - step, both given because the smaller may be lost in the
+    larger. With x = step (q - p) / p, a class adds p (x - log1p(x)) / step: the part p x
+    sums to zero over the classes, and makes every term non-negative. Where p is 0 it is
+    all there is, and the class adds q.
+    """
+    if step == 0:
+        return np.zeros(p.shape[:-1], p.dtype)
+    toward = step * (q - p)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        x = np.divide(toward, p, out=np.full_like(p, np.inf), where=p != 0)
+        terms = np.where(x == np.inf, toward, p * _minus_log1p(x, (stay * p + step * q) / p))
+    divergence: FloatArray = terms.sum(axis=-1)
+    divergence /= step
+    return divergence
+
+
+def _minus_log1p(x: FloatArray, one_plus_x: FloatArray) -> FloatArray:
+    """Return `x - log1p(x)` for x >= -1, accurate near 0 and, by `1 + x`, near -1.
+
+    With y = x / (2 + x), log1p(x) = 2 artanh(y) = 2 (y + y^3/3 + y^5/5 + ...), and
+    x - 2y = x y: what is left has nothing to cancel.
+    """
+    result = x - np.log(one_plus_x)
+    near = np.abs(x) < 0.5
+    y = x[near] / (2 + x[near])
+    series = np.polynomial.polynomial.polyval(y**2, 1 / np.arange(3, 37, 2, dtype=x.dtype))
+    result[near] = x[near] * y - 2 * y**3 * series
+    return result

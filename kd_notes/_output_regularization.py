@@ -1,0 +1,195 @@
+"""Softer labels: label smoothing and the confidence penalty (Eq. 4-5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kd_notes._checks import (
+    FloatArray,
+    as_alpha,
+    as_array,
+    as_logits_and_labels,
+    as_result,
+)
+from kd_notes._cross_entropy import cross_entropy_grad_rows, cross_entropy_rows
+from kd_notes._distillation import kd_rows, mixture
+from kd_notes._softmax import below_the_top, softmax_rows
+
+__all__ = [
+    "confidence_penalty_grad",
+    "confidence_penalty_loss",
+    "label_smoothing_grad",
+    "label_smoothing_loss",
+]
+
+
+def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Any:
+    r"""Return cross-entropy mixed with the divergence from uniform (Eq. 4).
+
+    Parameters
+    ----------
+    logits
+        `(..., K)`; an excluded class (`-inf`) is no part of the uniform distribution.
+    labels
+        Class indices `(...)` or distributions `(..., K)`.
+    alpha
+        Weight of the uniform distribution, in [0, 1].
+
+    Returns
+    -------
+    array `(...)`
+        One loss per example, in nats.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, a label is none, or alpha is outside [0, 1].
+    TypeError
+        If an argument holds no real numbers.
+
+    Notes
+    -----
+    Eq. 4 of the note :cite:p:`Che21`, :math:`(1-\alpha)\,\mathrm{CE}(y, p) +
+    \alpha\,\mathrm{KL}(u, p)`. Cross-entropy on the smoothed label
+    :math:`(1-\alpha) y + \alpha u` is larger by the constant :math:`\alpha \log K`.
+
+    Examples
+    --------
+    >>> from kd_notes import label_smoothing_loss
+    >>> round(label_smoothing_loss([2.0, 1.0, 0.0], labels=0, alpha=0.1), 6)
+    0.397745
+    """
+    (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
+    hard = cross_entropy_rows(z, y)
+    flat = kd_rows(student=z, teacher=_uniform_logits(z))
+    return as_result(mixture(as_alpha(alpha), hard, flat), scalar_type)
+
+
+def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray:
+    r"""Return the gradient of `label_smoothing_loss` with respect to the logits.
+
+    Parameters
+    ----------
+    logits, labels, alpha
+        As `label_smoothing_loss`.
+
+    Returns
+    -------
+    array `(..., K)`
+        :math:`p_i - [(1-\alpha) y_i + \alpha / K]`; each row sums to zero.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `label_smoothing_loss`.
+
+    Notes
+    -----
+    The gradient of Eq. 4 of the note :cite:p:`Che21`: Eq. 3 on the smoothed label.
+
+    Examples
+    --------
+    >>> from kd_notes import label_smoothing_grad
+    >>> label_smoothing_grad([0.0, 0.0], labels=0, alpha=0.5)
+    array([-0.25,  0.25])
+    """
+    (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
+    smoothed = mixture(as_alpha(alpha), y, softmax_rows(z, np.inf))
+    return as_array(cross_entropy_grad_rows(z, smoothed), scalar_type)
+
+
+def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Any:
+    r"""Return cross-entropy mixed with the divergence to uniform (Eq. 5).
+
+    Parameters
+    ----------
+    logits
+        `(..., K)`; an excluded class (`-inf`) is no part of the uniform distribution.
+    labels
+        Class indices `(...)` or distributions `(..., K)`.
+    alpha
+        Weight of the penalty, in [0, 1].
+
+    Returns
+    -------
+    array `(...)`
+        One loss per example, in nats.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `label_smoothing_loss`.
+
+    Notes
+    -----
+    Eq. 5 of the note :cite:p:`Che21`, :math:`(1-\alpha)\,\mathrm{CE}(y, p) +
+    \alpha\,\mathrm{KL}(p, u)`, where :math:`\mathrm{KL}(p, u) = \log K - H(p)`. That
+    difference cancels near the uniform distribution and is not how it is computed.
+
+    Examples
+    --------
+    >>> from kd_notes import confidence_penalty_loss
+    >>> round(confidence_penalty_loss([2.0, 1.0, 0.0], labels=0, alpha=0.1), 6)
+    0.393467
+    """
+    (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
+    hard = cross_entropy_rows(z, y)
+    sharp = kd_rows(student=_uniform_logits(z), teacher=z)
+    return as_result(mixture(as_alpha(alpha), hard, sharp), scalar_type)
+
+
+def confidence_penalty_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray:
+    r"""Return the gradient of `confidence_penalty_loss` with respect to the logits.
+
+    Parameters
+    ----------
+    logits, labels, alpha
+        As `confidence_penalty_loss`.
+
+    Returns
+    -------
+    array `(..., K)`
+        Each row sums to zero.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `confidence_penalty_loss`.
+
+    Notes
+    -----
+    The gradient of Eq. 5 of the note :cite:p:`Che21`,
+
+    .. math:: (1-\alpha)(p_i - y_i) + \alpha\,p_i \Bigl(z_i - \sum_j p_j z_j\Bigr).
+
+    Examples
+    --------
+    Near the uniform distribution the penalty pushes nowhere:
+
+    >>> from kd_notes import confidence_penalty_grad
+    >>> confidence_penalty_grad([0.0, 0.0], labels=0, alpha=1.0)
+    array([0., 0.])
+    """
+    (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
+    hard = cross_entropy_grad_rows(z, y)
+    gradient = mixture(as_alpha(alpha), hard, _negative_entropy_grad(z))
+    return as_array(gradient, scalar_type)
+
+
+def _uniform_logits(logits: FloatArray) -> FloatArray:
+    """Return logits of the uniform distribution over the classes not excluded."""
+    return np.where(logits == -np.inf, logits, 0)
+
+
+def _negative_entropy_grad(logits: FloatArray) -> FloatArray:
+    """Return the gradient of `-H(p)`, `p (z - sum p z)`, with z below its top.
+
+    Measured from the top class, a saturated mean is a small sum of small terms.
+    """
+    p = softmax_rows(logits, 1.0)
+    z = np.where(p > 0, below_the_top(logits, 1.0), 0)
+    mean: FloatArray = (p * z).sum(axis=-1, keepdims=True)
+    return p * (z - mean)

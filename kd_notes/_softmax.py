@@ -1,0 +1,226 @@
+"""Softmax with temperature, its logarithm, its Jacobian, and entropy (Eq. 2, 7, 9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kd_notes._checks import (
+    FloatArray,
+    as_array,
+    as_logits,
+    as_probabilities,
+    as_result,
+    as_temperature,
+)
+
+__all__ = ["entropy", "log_softmax", "softmax", "softmax_jacobian"]
+
+
+def softmax(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
+    r"""Return the class probabilities of logits at a temperature (Eq. 7).
+
+    Parameters
+    ----------
+    logits
+        `(..., K)`; `-inf` excludes a class.
+    temperature
+        Greater than 0, `inf` allowed.
+
+    Returns
+    -------
+    array `(..., K)`
+        Non-negative, each row summing to one.
+
+    Raises
+    ------
+    ValueError
+        If the logits have no class axis or no class, or the temperature is not above 0.
+    TypeError
+        If an argument holds no real numbers.
+
+    Notes
+    -----
+    Eq. 7 of the note :cite:p:`Che21`, :math:`p_i = e^{z_i/\tau} / \sum_j e^{z_j/\tau}`. As
+    :math:`\tau \to \infty` it tends to the uniform distribution over the classes that
+    are not excluded, which is what `temperature=np.inf` returns; as
+    :math:`\tau \to 0`, to the top class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kd_notes import softmax
+    >>> softmax([2.0, 1.0, 0.0]).round(3)
+    array([0.665, 0.245, 0.09 ])
+    >>> softmax([2.0, 1.0, 0.0], temperature=5).round(3)
+    array([0.402, 0.329, 0.269])
+    >>> softmax([2000.0, -np.inf, 1000.0], temperature=np.inf)
+    array([0.5, 0. , 0.5])
+    """
+    (logits,), scalar_type = as_logits(logits=logits)
+    return as_array(softmax_rows(logits, as_temperature(temperature)), scalar_type)
+
+
+def log_softmax(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
+    r"""Return the logarithm of `softmax`, to full relative precision.
+
+    Parameters
+    ----------
+    logits
+        `(..., K)`; `-inf` excludes a class.
+    temperature
+        Greater than 0, `inf` allowed.
+
+    Returns
+    -------
+    array `(..., K)`
+        Log-probabilities in nats; `-inf` for an excluded class.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `softmax`.
+
+    Notes
+    -----
+    :math:`\log p_i = z_i/\tau - \log \sum_j e^{z_j/\tau}`, the logarithm of Eq. 7
+    of the note :cite:p:`Che21`. The top class is kept out of the sum and added back by
+    `log1p`, so that a probability near one keeps its distance from one.
+
+    Examples
+    --------
+    >>> from kd_notes import log_softmax, softmax
+    >>> import numpy as np
+    >>> log_softmax([50.0, 0.0])
+    array([-1.92874985e-22, -5.00000000e+01])
+    >>> with np.errstate(divide="ignore"):
+    ...     np.log(softmax([50.0, 0.0]))
+    array([  0., -50.])
+    """
+    (logits,), scalar_type = as_logits(logits=logits)
+    return as_array(log_softmax_rows(logits, as_temperature(temperature)), scalar_type)
+
+
+def softmax_jacobian(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
+    r"""Return the derivative of every probability with respect to every logit (Eq. 9).
+
+    Parameters
+    ----------
+    logits
+        `(..., K)`; `-inf` excludes a class.
+    temperature
+        Greater than 0; at `inf` the Jacobian is 0.
+
+    Returns
+    -------
+    array `(..., K, K)`
+        Entry `[..., j, i]` is :math:`\partial p_j / \partial z_i`. It is symmetric, and
+        its rows sum to zero: adding a constant to all logits changes no probability.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `softmax`.
+
+    Notes
+    -----
+    Eq. 9 of the note :cite:p:`Che21` (Eq. 2 at temperature 1),
+    :math:`\frac{1}{\tau}(\operatorname{diag} p - p p^{\mathsf T})`. The diagonal
+    :math:`p_j (1 - p_j)` is summed from its row, for :math:`1 - p_j` cancels where
+    :math:`p_j` is near one.
+
+    Examples
+    --------
+    >>> from kd_notes import softmax_jacobian
+    >>> softmax_jacobian([0.0, 0.0], temperature=2)
+    array([[ 0.125, -0.125],
+           [-0.125,  0.125]])
+    """
+    (logits,), scalar_type = as_logits(logits=logits)
+    temperature = as_temperature(temperature)
+    p = softmax_rows(logits, temperature)
+    with np.errstate(over="ignore"):  # a temperature near 0
+        jacobian = p[..., :, np.newaxis] * p[..., np.newaxis, :] / temperature
+    diagonal = np.einsum("...jj->...j", jacobian)
+    diagonal[...] = 0
+    diagonal[...] = -jacobian.sum(axis=-1)
+    return as_array(0 - jacobian, scalar_type)  # 0 - 0 is 0, -0 is not
+
+
+def entropy(probabilities: ArrayLike) -> Any:
+    r"""Return the Shannon entropy of a distribution.
+
+    Parameters
+    ----------
+    probabilities
+        `(..., K)`, non-negative, each row summing to one.
+
+    Returns
+    -------
+    array `(...)`
+        In nats, between 0 (one class has everything) and log K (uniform).
+
+    Raises
+    ------
+    ValueError
+        If an entry is negative or a row does not sum to one.
+    TypeError
+        If the argument holds no real numbers.
+
+    Notes
+    -----
+    :math:`H(p) = -\sum_i p_i \log p_i` with :math:`0 \log 0 = 0`, by its limit and not
+    by an epsilon.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kd_notes import entropy
+    >>> bool(entropy([0.5, 0.5, 0.0]) == np.log(2))
+    True
+    """
+    (p,), scalar_type = as_probabilities(probabilities=probabilities)
+    return as_result(0 - weighted_sum(p, log(p)), scalar_type)  # 0 - 0 is 0, -0 is not
+
+
+def softmax_rows(logits: FloatArray, temperature: float) -> FloatArray:
+    """Return Eq. 7 on checked logits."""
+    exponentials: FloatArray = np.exp(below_the_top(logits, temperature))
+    exponentials /= exponentials.sum(axis=-1, keepdims=True)
+    return exponentials
+
+
+def log_softmax_rows(logits: FloatArray, temperature: float) -> FloatArray:
+    """Return the logarithm of Eq. 7 on checked logits."""
+    scaled = below_the_top(logits, temperature)
+    others = np.exp(scaled)
+    top = np.argmax(logits, axis=-1, keepdims=True)
+    np.put_along_axis(others, top, 0, axis=-1)
+    scaled -= np.log1p(others.sum(axis=-1, keepdims=True))
+    return scaled
+
+
+def log(p: FloatArray) -> FloatArray:
+    """`log p`, with `log 0 = -inf` said aloud and not warned about."""
+    with np.errstate(divide="ignore"):
+        return np.log(p)
+
+
+def weighted_sum(weights: FloatArray, values: FloatArray) -> FloatArray:
+    """Return `sum(weights * values)` over the classes, a weight of 0 taking no part."""
+    terms = np.multiply(weights, values, out=np.zeros_like(values), where=weights != 0)
+    total: FloatArray = terms.sum(axis=-1)
+    return total
+
+
+def below_the_top(logits: FloatArray, temperature: float) -> FloatArray:
+    """Return `(z - max z) / temperature`, an excluded class staying at `-inf`.
+
+    A row with nothing to choose from (all classes excluded, or one at +inf) is nan.
+    """
+    top = logits.max(axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):
+        scaled = logits - np.where(np.isinf(top), np.nan, top)
+        return np.divide(scaled, temperature, out=scaled, where=scaled != -np.inf)

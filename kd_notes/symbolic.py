@@ -1,0 +1,95 @@
+"""The SymPy objects that the chapters share, for a symbolic number of classes K.
+
+Classes are numbered 1 to K, as in the note. The indices i and j are two fixed classes,
+and m is the index that sums run over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sympy as sp
+from sympy.printing.latex import LatexPrinter
+
+K = sp.Symbol("K", integer=True, positive=True)
+tau = sp.Symbol("tau", positive=True)
+i, j, m = sp.symbols("i j m", cls=sp.Idx)
+z_s, z_t = sp.IndexedBase("z^s"), sp.IndexedBase("z^t")
+p_s, p_t = sp.IndexedBase("p^s"), sp.IndexedBase("p^t")
+
+
+class _StackedIndices(LatexPrinter):  # type: ignore[misc]
+    """Sets the s and the i of a student's logit one above the other."""
+
+    def _print_Indexed(self, expr: sp.Indexed) -> str:  # noqa: N802
+        indices = ",".join(map(self._print, expr.indices))
+        return f"{{{self._print(expr.base)}_{{{indices}}}}}"
+
+
+def print_like_the_note() -> None:
+    """Let a notebook show indexed symbols as the note sets them."""
+    sp.init_printing(
+        use_latex="mathjax",
+        latex_printer=lambda expr, **settings: _StackedIndices({"mode": "plain"}).doprint(expr),
+    )
+
+
+def total(term: sp.Expr, index: sp.Idx = m) -> sp.Sum:
+    """Return the sum of a term over all classes."""
+    return sp.Sum(term, (index, 1, K))
+
+
+def softmax(z: sp.IndexedBase, index: sp.Idx, temperature: sp.Expr = tau) -> sp.Expr:
+    """Return the probability of one class (Eq. 7)."""
+    return sp.exp(z[index] / temperature) / total(sp.exp(z[m] / temperature))
+
+
+def collapse(expr: sp.Expr) -> sp.Expr:
+    """Carry out the sums that a Kronecker delta picks one term from.
+
+    SymPy keeps both cases of "is i among the classes 1 to K?"; here i and j always are.
+    """
+    inside = {bound: True for index in (i, j) for bound in (sp.Ge(index, 1), sp.Ge(K, index))}
+    return expr.doit().subs(inside)
+
+
+def name_softmax(expr: sp.Expr, z: sp.IndexedBase, p: sp.IndexedBase) -> sp.Expr:
+    """Write p for the softmax of z, for the classes i and j."""
+    normalizer = total(sp.exp(z[m] / tau))
+    named = expr.subs({sp.exp(z[index] / tau): p[index] * normalizer for index in (i, j)})
+    return sp.expand(named)
+
+
+def expand_sums(expr: sp.Expr) -> sp.Expr:
+    """Write every sum as constants times sums over m of one product each.
+
+    Two expressions that are equal as polynomials in such sums become the same.
+    """
+
+    def split(node: sp.Sum) -> sp.Expr:
+        index = node.limits[0][0]
+        return sp.Add(*(pull_out(t, index) for t in sp.Add.make_args(sp.expand(node.function))))
+
+    def pull_out(product: sp.Expr, index: sp.Idx) -> sp.Expr:
+        inside, outside = sp.sift(
+            sp.Mul.make_args(product), lambda f: index in f.free_symbols, binary=True
+        )
+        return sp.Mul(*outside) * total(sp.Mul(*inside).subs(index, m)).doit()
+
+    return sp.expand(sp.expand(expr).replace(lambda node: isinstance(node, sp.Sum), split))
+
+
+def as_function(expr: sp.Expr, num_classes: int) -> Callable[..., list[Any]]:
+    """Return `f(student_logits, teacher_logits, temperature)` for a number of classes.
+
+    The result lists the expression for each class i; nothing but SymPy's `lambdify`
+    stands between the derivation and its numbers.
+    """
+    student = sp.symbols(f"s1:{num_classes + 1}")
+    teacher = sp.symbols(f"t1:{num_classes + 1}")
+    classes = range(1, num_classes + 1)
+    logits = {z_s[n]: student[n - 1] for n in classes} | {z_t[n]: teacher[n - 1] for n in classes}
+    rows = [expr.subs({i: n, K: num_classes}).doit().subs(logits) for n in classes]
+    function: Callable[..., list[Any]] = sp.lambdify([student, teacher, tau], rows)
+    return function
