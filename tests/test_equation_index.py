@@ -1,0 +1,45 @@
+"""Every row of the equation index leads somewhere."""
+
+import re
+
+import pytest
+from chapters import NOTEBOOKS, ROOT, markdown
+
+import kd_notes
+
+INDEX = (ROOT / "book" / "equations.md").read_text()
+LABELS = {
+    label
+    for page in [*NOTEBOOKS, *(ROOT / "book").glob("*.md")]
+    for label in re.findall(r"^\(([\w-]+)\)=$", markdown(page), re.MULTILINE)
+}
+
+
+def rows():
+    table = [line.strip("| ").split(" | ") for line in INDEX.splitlines() if line.startswith("|")]
+    return table[2:]
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_every_target_exists(row):
+    _, _, sections, functions, tests = row
+    labels = re.findall(r"\{ref\}`(?:[^`<]*<)?([\w-]+)>?`", sections)
+    names = re.findall(r"`~kd_notes\.(\w+)`", functions)
+    targets = re.findall(r"`(\w+\.py)::(\w+)`", tests)
+    assert labels
+    assert names
+    assert targets
+    assert set(labels) <= LABELS
+    assert set(names) <= set(kd_notes.__all__)
+    for file, test in targets:
+        assert re.search(rf"^def {test}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE)
+
+
+def test_the_index_covers_what_the_chapters_derive():
+    derived = {"Eq. 6", "Eq. 7", "Eq. 8", "Eq. 9", "Eq. 10", "Eq. 11", "Eq. 12"}
+    assert derived | {"Remark 2", "Remark 3"} <= {row[0] for row in rows()}
+
+
+def test_the_api_page_documents_every_public_name():
+    documented = re.findall(r"autofunction:: (\w+)", (ROOT / "book" / "api.md").read_text())
+    assert sorted(documented) == sorted(kd_notes.__all__)

@@ -1,0 +1,76 @@
+"""What a committed chapter must be: run from top to bottom, portable, and narrow enough.
+
+nbval compares the stored outputs with new ones. It is content with a notebook that has
+none, so these tests see to it that they are there.
+"""
+
+import ast
+import re
+
+import pytest
+from chapters import NOTEBOOKS, code_cells, read
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+SILENT = ("print_like_the_note(", "np.testing.assert_")
+
+
+def shows_something(cell):
+    """Whether a cell prints, draws a figure, or ends in an expression with a value."""
+    tree = ast.parse(cell.source)
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    last = tree.body[-1]
+    is_value = isinstance(last, ast.Expr) and not ast.unparse(last).startswith(SILENT)
+    return is_value or "print" in names or "mystnb" in cell.metadata
+
+
+def test_there_are_chapters():
+    assert NOTEBOOKS
+
+
+@each_notebook
+def test_every_cell_was_run_in_order(path):
+    counts = [cell.execution_count for cell in code_cells(path)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@each_notebook
+def test_every_cell_that_shows_something_has_its_output(path):
+    without = [c.source for c in code_cells(path) if shows_something(c) and not c.outputs]
+    assert without == []
+
+
+@each_notebook
+def test_no_output_is_an_error_or_a_warning(path):
+    outputs = [output for cell in code_cells(path) for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+
+
+@each_notebook
+def test_nothing_names_this_machine(path):
+    assert not re.search(
+        r"/(home|root|tmp|work|Users)/|site-packages|0x[0-9a-f]{6,}", path.read_text()
+    )
+
+
+@each_notebook
+def test_the_kernel_is_portable(path):
+    kernel = read(path).metadata.kernelspec
+    assert (kernel.name, kernel.display_name) == ("python3", "Python 3")
+
+
+@each_notebook
+def test_code_fits_its_column(path):
+    lines = [line for cell in code_cells(path) for line in cell.source.splitlines()]
+    assert [line for line in lines if len(line) > 76] == []
+
+
+@each_notebook
+def test_every_figure_has_a_name_a_caption_and_alt_text(path):
+    for cell in code_cells(path):
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            myst = cell.metadata.mystnb
+            assert myst.image.alt
+            assert myst.figure.name
+            assert myst.figure.caption

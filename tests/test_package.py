@@ -1,0 +1,88 @@
+"""The package from outside: its names, signatures, documentation, and what it loads."""
+
+import inspect
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kd_notes
+
+INTERFACE = {
+    "softmax": "(logits, temperature=1.0)",
+    "log_softmax": "(logits, temperature=1.0)",
+    "softmax_jacobian": "(logits, temperature=1.0)",
+    "entropy": "(probabilities)",
+    "one_hot": "(labels, num_classes)",
+    "cross_entropy_loss": "(logits, labels)",
+    "cross_entropy_grad": "(logits, labels)",
+    "label_smoothing_loss": "(logits, labels, alpha)",
+    "label_smoothing_grad": "(logits, labels, alpha)",
+    "confidence_penalty_loss": "(logits, labels, alpha)",
+    "confidence_penalty_grad": "(logits, labels, alpha)",
+    "skew_jensen_divergence": "(p, q, alpha)",
+    "logit_matching_loss": "(student_logits, teacher_logits)",
+    "logit_matching_grad": "(student_logits, teacher_logits)",
+    "regularized_logit_matching_loss": "(student_logits, teacher_logits)",
+    "regularized_logit_matching_grad": "(student_logits, teacher_logits)",
+    "kl_divergence": "(p, q)",
+    "kd_loss": "(student_logits, teacher_logits, temperature=1.0, *, scaled=True)",
+    "kd_grad": "(student_logits, teacher_logits, temperature=1.0, *, scaled=True)",
+    "kd_loss_and_grad": (
+        "(student_logits, teacher_logits, temperature=1.0, *, scaled=True, out=None)"
+    ),
+    "knowledge_distillation_loss": (
+        "(student_logits, teacher_logits, hard_labels, temperature, alpha, *, scaled=True)"
+    ),
+    "knowledge_distillation_grad": (
+        "(student_logits, teacher_logits, hard_labels, temperature, alpha, *, scaled=True)"
+    ),
+}
+
+
+def test_public_names_are_the_documented_ones():
+    public = {
+        name
+        for name, value in vars(kd_notes).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert public == set(kd_notes.__all__) == set(INTERFACE)
+    assert kd_notes.__all__ == sorted(kd_notes.__all__)
+
+
+@pytest.mark.parametrize("name", INTERFACE)
+def test_signature(name):
+    signature = inspect.signature(getattr(kd_notes, name))
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    assert str(inspect.Signature(bare)) == INTERFACE[name]
+
+
+@pytest.mark.parametrize("name", INTERFACE)
+def test_docstring_has_every_section_and_names_every_parameter(name):
+    function = getattr(kd_notes, name)
+    lines = inspect.getdoc(function).splitlines()
+    sections = [
+        title for title, rule in itertools.pairwise(lines) if title and rule == "-" * len(title)
+    ]
+    assert sections == ["Parameters", "Returns", "Raises", "Notes", "Examples"]
+    documented = lines[lines.index("Parameters") + 2 : lines.index("Returns")]
+    names = [n for line in documented if line[:1].strip() for n in line.split(", ")]
+    assert names == list(inspect.signature(function).parameters)
+
+
+def test_import_loads_numpy_and_nothing_else_heavy():
+    code = "import sys, kd_notes; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    root = Path(kd_notes.__file__).parents[1]
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    loaded = set(run.stdout.split())
+    assert {"kd_notes", "numpy"} <= loaded
+    heavy = {"jax", "matplotlib", "mpmath", "pandas", "scipy", "sklearn", "sympy", "torch"}
+    assert not loaded & heavy
+
+
+def test_package_is_marked_as_typed():
+    assert Path(kd_notes.__file__).with_name("py.typed").exists()
