@@ -1,0 +1,61 @@
+# make book    build the site        make lab     the chapters in JupyterLab
+# make test    run the tests         make serve   the site on http://localhost:8000
+# make check   all that CI checks    make lint    style and types
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SITE := _build/html
+
+.PHONY: book test site-test lint check lab serve notebooks clean
+.DELETE_ON_ERROR:
+
+book: $(VENV)/installed _build/sources
+	$(BIN)/jupyter-book build . --all -W -n --keep-going
+	@echo "Open $(CURDIR)/$(SITE)/index.html"
+
+# The cached executions know the notebooks but not the library under them, so a changed
+# library, or a changed environment, begins from nothing.
+_build/sources: $(wildcard kd_notes/*.py) constraints.txt pyproject.toml
+	rm -rf _build
+	mkdir _build
+	touch $@
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+site-test: $(VENV)/installed
+	$(BIN)/python -m pytest tests/site
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# One after the other: the site is built from clean, so that no old page hides a warning.
+check:
+	$(MAKE) lint
+	rm -rf _build
+	$(MAKE) book
+	$(MAKE) test
+	$(MAKE) site-test
+
+lab: $(VENV)/installed
+	$(INSTALL) --editable ".[lab]"
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+serve: book
+	$(BIN)/python -m http.server --bind localhost --directory $(SITE) 8000
+
+# Run the chapters and store their outputs, as they are committed.
+notebooks: $(VENV)/installed
+	$(BIN)/jupyter nbconvert --to notebook --inplace --execute \
+	    --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+clean:
+	rm -rf _build $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable ".[book,test,site,lint]"
+	touch $@
