@@ -34,8 +34,13 @@ def as_logits(**named: ArrayLike) -> tuple[list[FloatArray], ScalarType]:
 def as_logit_pair(
     student_logits: ArrayLike, teacher_logits: ArrayLike
 ) -> tuple[list[FloatArray], ScalarType]:
-    """Return both networks' logits as `as_logits` does."""
-    return as_logits(student_logits=student_logits, teacher_logits=teacher_logits)
+    """Return both networks' logits in one shape, each in the dtype that it came in.
+
+    Whoever computes with them converts them piece by piece: they may not fit in memory.
+    """
+    named = {"student_logits": student_logits, "teacher_logits": teacher_logits}
+    arrays = {name: _with_classes(name, value) for name, value in named.items()}
+    return _in_one_shape(arrays), _scalar_type(arrays, *named.values())
 
 
 def as_probabilities(**named: ArrayLike) -> tuple[list[FloatArray], ScalarType]:
@@ -198,7 +203,16 @@ def _require_distribution(name: str, array: FloatArray) -> None:
 def _settle(
     arrays: dict[str, FloatArray], came: dict[str, tuple[int, ...]] | None = None
 ) -> list[FloatArray]:
-    """Bring arrays to one dtype, float32 or wider, and one shape.
+    """Bring arrays to one dtype, float32 or wider, and one shape."""
+    dtype = np.result_type(np.float32, *(array.dtype for array in arrays.values()))
+    cast = {name: array.astype(dtype, copy=False) for name, array in arrays.items()}
+    return _in_one_shape(cast, came)
+
+
+def _in_one_shape(
+    arrays: dict[str, FloatArray], came: dict[str, tuple[int, ...]] | None = None
+) -> list[FloatArray]:
+    """Broadcast arrays against each other, without a copy.
 
     `came` has the shape that an array came with, where that is another.
     """
@@ -208,12 +222,11 @@ def _settle(
         raise ValueError(
             f"{_list(arrays)} must have the same number of classes on the last axis; {got}"
         )
-    dtype = np.result_type(np.float32, *(array.dtype for array in arrays.values()))
     try:
         shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
     except ValueError:
         raise ValueError(f"{_list(arrays)} must have batch shapes that broadcast; {got}") from None
-    return [np.broadcast_to(a.astype(dtype, copy=False), shape) for a in arrays.values()]
+    return [np.broadcast_to(array, shape) for array in arrays.values()]
 
 
 def _scalar_type(arrays: dict[str, FloatArray], *values: ArrayLike) -> ScalarType:

@@ -168,8 +168,8 @@ def kd_loss_and_grad(
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
     if out is not None:
         require_out(out, student.shape, scalar_type, student_logits, teacher_logits)
-    loss = np.empty(student.shape[:-1], student.dtype)
-    grad = np.empty(student.shape, student.dtype) if out is None else out
+    loss = np.empty(student.shape[:-1], scalar_type)
+    grad = np.empty(student.shape, scalar_type) if out is None else out
     temperature = as_temperature(temperature)
     soft_loss_and_grad(student, teacher, temperature, scaled=scaled, loss=loss, grad=grad)
     return as_result(loss, scalar_type), as_array(grad, scalar_type)
@@ -284,7 +284,7 @@ def kd_rows(
     student: FloatArray, teacher: FloatArray, temperature: float = 1.0, scaled: bool = True
 ) -> FloatArray:
     """Return Eq. 8 on checked arrays."""
-    loss = np.empty(student.shape[:-1], student.dtype)
+    loss = np.empty(student.shape[:-1], np.result_type(np.float32, student, teacher))
     soft_loss_and_grad(student, teacher, temperature, scaled=scaled, loss=loss)
     return loss
 
@@ -293,7 +293,7 @@ def kd_grad_rows(
     student: FloatArray, teacher: FloatArray, temperature: float, scaled: bool
 ) -> FloatArray:
     """Return Eq. 10 on checked arrays."""
-    grad = np.empty(student.shape, student.dtype)
+    grad = np.empty(student.shape, np.result_type(np.float32, student, teacher))
     soft_loss_and_grad(student, teacher, temperature, scaled=scaled, grad=grad)
     return grad
 

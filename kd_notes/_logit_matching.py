@@ -170,7 +170,8 @@ def _difference(student: FloatArray, teacher: FloatArray) -> tuple[FloatArray, F
     """
     excluded = (student == -np.inf) & (teacher == -np.inf)
     with np.errstate(invalid="ignore", over="ignore"):  # -inf - -inf, replaced below
-        difference = student - teacher
+        dtype = np.result_type(np.float32, student, teacher)
+        difference: FloatArray = np.subtract(student, teacher, dtype=dtype)
     difference[excluded] = 0
     num_classes = (~excluded).sum(axis=-1, keepdims=True, dtype=difference.dtype)
     return difference, np.where(num_classes == 0, np.nan, num_classes)

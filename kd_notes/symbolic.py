@@ -11,6 +11,7 @@ from typing import Any
 
 import sympy as sp
 from sympy.printing.latex import LatexPrinter
+from sympy.printing.precedence import PRECEDENCE
 
 K = sp.Symbol("K", integer=True, positive=True)
 tau = sp.Symbol("tau", positive=True)
@@ -20,11 +21,18 @@ p_s, p_t = sp.IndexedBase("p^s"), sp.IndexedBase("p^t")
 
 
 class _StackedIndices(LatexPrinter):  # type: ignore[misc]
-    """Sets the s and the i of a student's logit one above the other."""
+    """Sets the s and the i of a student's logit one above the other, and z/tau on a line."""
 
     def _print_Indexed(self, expr: sp.Indexed) -> str:  # noqa: N802
         indices = ",".join(map(self._print, expr.indices))
         return f"{{{self._print(expr.base)}_{{{indices}}}}}"
+
+    def _print_ExpBase(self, expr: sp.exp, exp: str | None = None) -> str:  # noqa: N802
+        numerator, denominator = expr.args[0].as_numer_denom()
+        power = self.parenthesize(numerator, PRECEDENCE["Mul"])
+        if denominator != 1:
+            power += f"/{self._print(denominator)}"
+        return str(self._do_exponent(f"e^{{{power}}}", exp))
 
 
 def print_like_the_note() -> None:

@@ -23,8 +23,10 @@ def exact(numbers):
 
 
 def softmax(logits, temperature=1.0):  # Eq. 7
-    weights = [mp.exp(z / temperature) for z in logits]
-    return [w / mp.fsum(weights) for w in weights]
+    top = max(logits)
+    weights = [mp.exp((z - top) / temperature) for z in logits]
+    total = sum(weights)  # fsum is exact, and takes ages over e^-1000000 beside 1
+    return [w / total for w in weights]
 
 
 def log_softmax(logits, temperature=1.0):

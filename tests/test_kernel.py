@@ -1,0 +1,226 @@
+"""The promise: loss and gradient within 16 eps (1 + condition number) at every temperature.
+
+The reference takes the floats as exact. It sums the divergence from its definition, with
+so many digits that 50 are left of the smallest one (a saturated divergence can be 1e-80).
+The condition number is with respect to all logits: of the loss the sum of |dL/dz z| over
+both networks, divided by L; of the gradient g the largest row sum of |dg/dz z|, divided
+by the largest |g|. What lies below the smallest normal number is exempt.
+"""
+
+import tracemalloc
+from operator import mul
+
+import numpy as np
+import pytest
+import references
+from mpmath import mp
+from numpy.testing import assert_array_equal
+from references import exact
+
+from kd_notes import _kernel, kd_grad, kd_loss, kd_loss_and_grad
+
+DTYPES = [np.float32, np.float64]
+TEMPERATURES = [0.01, 0.5, 1.0, 4.0, 20.0, 1e3, 1e4, 1e6, 1e12, np.inf]
+PROMISE = 16
+
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
+each_temperature = pytest.mark.parametrize("temperature", TEMPERATURES)
+
+
+def reference(z, v, temperature):
+    """Return tau^2 KL, its gradient, and the condition numbers of both, for one row."""
+    z, v = exact(z), exact(v)
+    if temperature == np.inf:
+        return reference_at_infinity(z, v)
+    tau = mp.mpf(temperature)
+    q, p = references.softmax(z, tau), references.softmax(v, tau)
+    ratio = [mp.log(p_i / q_i) for p_i, q_i in zip(p, q, strict=True)]
+    kl = sum(map(mul, p, ratio))
+    grad = [q_i - p_i for p_i, q_i in zip(p, q, strict=True)]
+    by_teacher = [p_i * (r_i - kl) for p_i, r_i in zip(p, ratio, strict=True)]
+    of_loss = (size(grad, z) + size(by_teacher, v)) / tau / kl if kl else 0
+    bends = map(sum, zip(bend(q, z), bend(p, v), strict=True))
+    largest = max(map(abs, grad))
+    of_grad = max(bends) / tau / largest if largest else 0
+    return tau**2 * kl, [tau * g for g in grad], of_loss, of_grad
+
+
+def reference_at_infinity(z, v):
+    loss = references.regularized_logit_matching(z, v)
+    grad = references.regularized_logit_matching_grad(z, v)
+    uniform = [mp.mpf(1) / len(z)] * len(z)
+    of_loss = (size(grad, z) + size(grad, v)) / loss if loss else 0
+    bends = map(sum, zip(bend(uniform, z), bend(uniform, v), strict=True))
+    largest = max(map(abs, grad))
+    return loss, grad, of_loss, max(bends) / largest if largest else 0
+
+
+def size(derivative, logits):
+    return sum(map(abs, map(mul, derivative, logits)))
+
+
+def bend(p, logits):
+    """Return the row sums of |p_i (delta_ij - p_j) z_j|."""
+    mean = size(p, logits)
+    return [p_i * ((1 - 2 * p_i) * abs(z) + mean) for p_i, z in zip(p, logits, strict=True)]
+
+
+def digits(z, v, temperature):
+    """Return enough digits for the smallest probability, squared, and 50 more."""
+    widest = max(np.ptp(z.astype(float)), np.ptp(v.astype(float)))
+    return 60 + int(2 * min(widest / temperature, 1000) / np.log(10)) + 30
+
+
+ROWS = {
+    "random": lambda rng, v, scale, tau: (v, rng.permutation(v) * rng.choice([0.1, 1, 3])),
+    "near": lambda rng, v, scale, tau: (v, v + rng.normal(size=v.size) * scale * 1e-5),
+    "one changed": lambda rng, v, scale, tau: (v, np.where(v == v.min(), v * 1.001, v)),
+    "rescaled": lambda rng, v, scale, tau: (v, v * 1.01),
+    "shifted": lambda rng, v, scale, tau: (v, v + 1000),
+    "offset": lambda rng, v, scale, tau: (v / scale + 1e4, rng.normal(size=v.size) + 1e4),
+    "ties": lambda rng, v, scale, tau: (np.sign(v) * scale, np.sign(rng.permutation(v)) * scale),
+    "saturated teacher": lambda rng, v, scale, tau: (
+        np.where(v == v.max(), 90 * tau, v / scale),
+        rng.permutation(v),
+    ),
+    "both saturated": lambda rng, v, scale, tau: (
+        np.where(v == v.max(), 90 * tau, v / scale),
+        np.where(v == v.max(), 80 * tau, v / scale),
+    ),
+    "one far": lambda rng, v, scale, tau: (v / 100, np.where(v == v.min(), scale, v / 101)),
+    "uniform teacher": lambda rng, v, scale, tau: (0 * v, v),
+    "equal": lambda rng, v, scale, tau: (v, v),
+}
+
+
+def example(kind, num_classes, temperature, dtype, rng):
+    """Return a row of each network's logits, up to 1e4 or 300 temperatures in size."""
+    scale = 10 ** rng.uniform(-3, 4)
+    spread = min(temperature, 1e4)
+    teacher, student = ROWS[kind](rng, rng.normal(size=num_classes) * scale, scale, spread)
+    return student.astype(dtype), teacher.astype(dtype)
+
+
+def assert_promise(student, teacher, temperature):
+    loss, grad = kd_loss_and_grad(student, teacher, temperature)
+    eps, tiny = (float(getattr(np.finfo(student.dtype), name)) for name in ("eps", "tiny"))
+    with mp.workdps(digits(student, teacher, temperature)):
+        true, true_grad, of_loss, of_grad = reference(student, teacher, temperature)
+        error = abs(mp.mpf(float(loss)) - true)
+        assert error <= max(PROMISE * eps * (1 + of_loss) * true, tiny)
+        largest = max(map(abs, true_grad))
+        error = max(abs(mp.mpf(float(g)) - t) for g, t in zip(grad, true_grad, strict=True))
+        assert error <= max(PROMISE * eps * (1 + of_grad) * largest, tiny)
+
+
+@each_dtype
+@each_temperature
+@pytest.mark.parametrize("kind", ROWS)
+def test_the_promise_is_kept(kind, temperature, dtype, rng):
+    for num_classes in [2, 3, 10, 33, 65]:
+        assert_promise(*example(kind, num_classes, temperature, dtype, rng), temperature)
+
+
+@each_dtype
+@pytest.mark.parametrize("temperature", [0.5, 4.0, 1e4, np.inf])
+def test_the_promise_is_kept_for_many_classes(temperature, dtype, rng):
+    for kind in ["random", "near", "saturated teacher"]:
+        assert_promise(*example(kind, 1500, temperature, dtype, rng), temperature)
+
+
+@pytest.mark.parametrize(("dtype", "temperature"), [(np.float32, 1e6), (np.float64, 4.0)])
+def test_the_promise_is_kept_for_a_hundred_thousand_classes(dtype, temperature, rng):
+    assert_promise(*example("random", 100_000, temperature, dtype, rng), temperature)
+
+
+@each_dtype
+def test_the_series_is_right_to_the_last_units(dtype):
+    x = np.concatenate([np.linspace(-0.5, 0.5, 501), [1e-30, -1e-10, 1e-5]]).astype(dtype)
+    with mp.workdps(200):
+        true = [(mp.exp(a) - 1 - a) / a**2 if a else mp.mpf(0.5) for a in exact(x)]
+        computed = _kernel._phi_over_square(x)
+        errors = [abs(mp.mpf(float(c)) / t - 1) for c, t in zip(computed, true, strict=True)]
+    # The quotient, the product and the difference at its end are rounded once each.
+    assert max(errors) <= 2 * np.finfo(dtype).eps
+
+
+@each_dtype
+@each_temperature
+def test_equal_logits_cost_exactly_nothing_and_nothing_is_negative(temperature, dtype, rng):
+    logits = (rng.normal(size=(50, 20)) * 10 ** rng.uniform(-3, 4, size=(50, 1))).astype(dtype)
+    loss, grad = kd_loss_and_grad(logits, logits, temperature)
+    assert not loss.any()
+    assert not grad.any()
+    nearly = logits * (1 + np.finfo(dtype).eps * rng.integers(-2, 3, size=logits.shape))
+    assert (kd_loss(nearly.astype(dtype), logits, temperature) >= 0).all()
+
+
+@each_dtype
+@pytest.mark.parametrize("num_classes", [1, 2, 10, 64, 65, 1000])
+@pytest.mark.parametrize("temperature", [1.0, 30.0, 1e5, np.inf])
+def test_a_row_is_the_same_to_the_bit_alone_and_anywhere_in_a_batch(
+    num_classes, temperature, dtype, rng
+):
+    block = _kernel.BLOCK // (num_classes * np.dtype(dtype).itemsize)
+    rows = min(2 * block + 3, 30_000)
+    student, teacher = rng.normal(scale=3, size=(2, rows, num_classes)).astype(dtype)
+    student[::2] = teacher[::2] + student[::2] * dtype(0.05)  # rows near and far, mixed
+    loss, grad = kd_loss_and_grad(student, teacher, temperature)
+    for i in [0, 1, block - 1, block, block + 1, rows - 1]:
+        i %= rows
+        alone = kd_loss_and_grad(student[i], teacher[i], temperature)
+        assert_array_equal(loss[i], alone[0])
+        assert_array_equal(grad[i], alone[1])
+    later = kd_loss_and_grad(student[5:], teacher[5:], temperature)
+    assert_array_equal(loss[5:], later[0])
+    assert_array_equal(grad[5:], later[1])
+
+
+@pytest.mark.parametrize("temperature", [2.0, 1e5, np.inf])
+def test_a_bad_row_leaves_the_rest_of_its_block_as_it_was(temperature, rng):
+    student, teacher = rng.normal(size=(2, 40, 10))
+    loss, grad = kd_loss_and_grad(student, teacher, temperature)
+    student[3, 0], student[4, 9], teacher[6] = np.nan, np.inf, -np.inf
+    spoiled_loss, spoiled_grad = kd_loss_and_grad(student, teacher, temperature)
+    well = np.delete(np.arange(40), [3, 4, 6])
+    assert_array_equal(spoiled_loss[well], loss[well])
+    assert_array_equal(spoiled_grad[well], grad[well])
+    assert np.isnan(spoiled_loss[[3, 4, 6]]).all()
+
+
+@pytest.mark.parametrize("temperature", [4.0, 1e5])
+def test_batches_that_are_no_matrix_are_the_same_to_the_bit(temperature, rng):
+    student, teacher = rng.normal(size=(5, 1, 6, 10)), rng.normal(size=(4, 1, 10))
+    loss, grad = kd_loss_and_grad(student, teacher, temperature)
+    full = [np.ascontiguousarray(a) for a in np.broadcast_arrays(student, teacher)]
+    assert_array_equal(loss, kd_loss(*full, temperature))
+    assert_array_equal(grad, kd_grad(*full, temperature))
+    turned = [np.asfortranarray(a) for a in full]
+    assert_array_equal(loss, kd_loss(*turned, temperature))
+
+
+@pytest.mark.parametrize("temperature", [4.0, 1e4])
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((65536, 10), "f4"), ((8192, 100), "f4"), ((256, 50257), "f4"), ((1000, 4, 500), "f8")],
+)
+def test_extra_memory_is_a_few_blocks(shape, dtype, temperature, rng):
+    student, teacher = rng.normal(size=(2, *shape)).astype(dtype)
+    grad = np.empty_like(student)
+    tracemalloc.start()
+    kd_loss_and_grad(student, teacher[:1], temperature, out=grad)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 * 2**20
+
+
+def test_half_precision_logits_are_converted_block_by_block(rng):
+    teacher = rng.normal(size=(20_000, 100)).astype(np.float16)
+    student = rng.normal(size=(20_000, 100)).astype(np.float32)
+    expected = kd_loss(student, teacher.astype(np.float32), 4.0)
+    tracemalloc.start()
+    loss = kd_loss(student, teacher, 4.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < teacher.size * 4  # the teacher's logits in float32 alone
+    assert_array_equal(loss, expected)
