@@ -268,6 +268,16 @@ def test_loss_is_an_integral_of_variances(temperature, student, teacher):  # pro
     assert_allclose(kd_loss(student, teacher, temperature), expected, rtol=1e-12)
 
 
+def test_first_correction_is_a_third_moment(student, teacher):  # proposition 6
+    difference, mixed = (
+        (z - z.mean(-1, keepdims=True)) for z in (student - teacher, student + 2 * teacher)
+    )
+    correction = (difference**2 * mixed).mean(axis=-1) / 6
+    limit = kd_loss(student, teacher, np.inf)
+    # At temperature 1e4 the next term is 1e-4 of the first, and rounding 1e-16 * 1e4 of it.
+    assert_allclose(1e4 * (kd_loss(student, teacher, 1e4) - limit), correction, rtol=1e-2)
+
+
 def test_temperature_to_zero_is_the_perceptron(student, teacher):  # proposition 7
     tau = 1e-3
     top = teacher.argmax(axis=-1)
