@@ -1,13 +1,14 @@
 # make book    build the site        make lab     the chapters in JupyterLab
 # make test    run the tests         make serve   the site on http://localhost:8000
 # make check   all that CI checks    make lint    style and types
+# make bench   speed, memory and accuracy beside SciPy, PyTorch and JAX
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SITE := _build/html
 
-.PHONY: book test site-test lint check lab serve notebooks clean
+.PHONY: book test site-test lint check lab serve bench notebooks clean
 .DELETE_ON_ERROR:
 
 book: $(VENV)/installed _build/sources
@@ -46,6 +47,11 @@ lab: $(VENV)/installed
 
 serve: book
 	$(BIN)/python -m http.server --bind localhost --directory $(SITE) 8000
+
+bench: $(VENV)/installed
+	$(INSTALL) --editable ".[bench]"
+	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/figures.py
 
 # Run the chapters and store their outputs, as they are committed.
 notebooks: $(VENV)/installed

@@ -24,10 +24,10 @@ def kd_notes_way(student, teacher, temperature):
 
 def scipy_way(student, teacher, temperature):
     def run():
-        log_s = log_softmax(student / temperature, axis=-1)
-        log_t = log_softmax(teacher / temperature, axis=-1)
-        p_s, p_t = softmax(student / temperature, axis=-1), np.exp(log_t)
-        loss = temperature**2 * np.sum(p_t * (log_t - log_s), axis=-1)
+        z_s, z_t = student / temperature, teacher / temperature
+        p_s, p_t = softmax(z_s, axis=-1), softmax(z_t, axis=-1)
+        log_ratio = log_softmax(z_t, axis=-1) - log_softmax(z_s, axis=-1)
+        loss = temperature**2 * np.sum(p_t * log_ratio, axis=-1)
         return loss, temperature * (p_s - p_t)
 
     return run

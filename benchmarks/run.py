@@ -2,6 +2,8 @@
 
 Run it by `make bench`. The ways are timed in turn, round after round in one process, so
 that what slows the machine down slows all of them; a ratio of medians is what to quote.
+A short rest before each call keeps the threads of one way, which wait for more work by
+spinning, from being timed with the next.
 Extra memory is measured in a process of its own for each, as the peak of resident memory
 above what was there before the call, less the size of the results. Errors are relative to
 mpmath at 60 digits, the gradient's by the largest entry of its row.
@@ -27,6 +29,7 @@ DTYPES = ["float32", "float64"]
 ORDINARY, HIGH = 4.0, 1e4  # temperatures to time at
 TEMPERATURES = [1.0, 4.0, 20.0, 1e3, 1e4, 1e6]  # and to measure errors at
 ROUNDS = 15
+REST = 0.03  # seconds
 
 
 def random_logits(shape, dtype):
@@ -41,6 +44,7 @@ def seconds(shape, dtype, temperature):
     times = {name: [] for name in runs}
     for round_ in range(ROUNDS + 1):
         for name, run in runs.items():
+            time.sleep(REST)
             start = time.perf_counter()
             run()
             if round_:  # the first one compiles, and warms the caches

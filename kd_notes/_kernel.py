@@ -158,16 +158,17 @@ def _spans_little(x: FloatArray) -> bool:
 def _apart(
     a: FloatArray, b: FloatArray, x: FloatArray, unit: float, want_grad: bool
 ) -> tuple[FloatArray, FloatArray]:
-    """Return KL and unit·(q − p) from a = log q and b = log p, up to constants, and x = a − b.
+    """Return KL and unit·(q − p) from a = log q, b = log p and x = a − b.
 
-    With Z = Σ eᵇ and r = Z / Σ eᵃ,  log(q/p) = x + log r  and  Z (q − p) = r eᵃ − eᵇ,
-    so  Z p φ(log(q/p)) = (r eᵃ − eᵇ) − eᵇ (x + log r).  All is done in place.
+    Both logarithms may be off by a constant. With Z = Σ eᵇ and r = Z / Σ eᵃ,
+    log(q/p) = x + log r  and  Z (q − p) = r eᵃ − eᵇ,  so
+    Z p φ(log(q/p)) = (r eᵃ − eᵇ) − eᵇ (x + log r).  All is done in place.
     """
     excluded = None if np.isfinite(x).all() else b == -np.inf
     q, p = np.exp(a, out=a), np.exp(b, out=b)
     if excluded is not None:
         x[excluded] = 0  # 0 log 0 = 0
-        p[x == -np.inf] += np.finfo(p.dtype).tiny  # it may have underflowed, but is not 0
+        p[x == -np.inf] += np.finfo(p.dtype).tiny  # not 0 even if it underflowed
     total = _sum(p)
     ratio = total / _sum(q)
     q *= ratio
@@ -184,15 +185,17 @@ def _apart(
 def _near(
     z: FloatArray, v: FloatArray, beta: float, unit: float, want_grad: bool
 ) -> tuple[FloatArray, FloatArray]:
-    """Return unit²·KL and unit·(q − p) where KL is small, from d = log(q/p) less its mean.
+    """Return unit²·KL and unit·(q − p) where KL is small.
 
-    As Σ p d = 0,  KL = log Σ p eᵈ = log(1 + S)  with  S = Σ p φ(d),  and  q = p eᵈ / (1 + S),
+    They come from d = log(q/p) minus its mean. As Σ p d = 0,
+    KL = log Σ p eᵈ = log(1 + S)  with  S = Σ p φ(d),  and  q = p eᵈ / (1 + S),
     so  q − p = p (eᵈ − 1 − S) / (1 + S).  The unit goes with d before it is squared:
     x = unit·d is a difference of logits, which no temperature makes underflow.
     """
-    # Measured from the teacher's top class: if p is nearly 1 there, the mean is a small sum.
+    # Measured from the teacher's top class: if p is nearly 1, the mean is a small sum.
     top = v.argmax(axis=1)[:, np.newaxis]
-    z, v = z - np.take_along_axis(z, top, axis=1), v - np.take_along_axis(v, top, axis=1)
+    z = z - np.take_along_axis(z, top, axis=1)
+    v = v - np.take_along_axis(v, top, axis=1)
     p = np.exp(v * beta)
     total = _sum(p)
     excluded = v == -np.inf

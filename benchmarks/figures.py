@@ -1,0 +1,52 @@
+"""Draw what `run.py` measured: `speed.png` and `accuracy.png`, beside the results."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from kd_notes.plotting import INK, use_book_style
+
+FOLDER = Path(__file__).parent
+STYLES = {"kd_notes": "-", "SciPy": ":", "PyTorch": "--", "JAX": "-."}
+
+
+def draw_speed(results, temperature):
+    """Draw how many times as long as kd_notes each way takes, shape by shape."""
+    cases = [case for case in results["speed"] if case["temperature"] == temperature]
+    labels = [f"{n:,} × {k:,}\n{case['dtype']}" for case in cases for n, k in [case["shape"]]]
+    figure, axis = plt.subplots(figsize=(7, 4.4))
+    for offset, name in enumerate(["SciPy", "PyTorch", "JAX"]):
+        ratios = [case["seconds"][name] / case["seconds"]["kd_notes"] for case in cases]
+        places = np.arange(len(cases)) + 0.27 * (1 - offset)
+        bars = axis.barh(places, ratios, 0.25, label=name)
+        axis.bar_label(bars, fmt=" %.1f", fontsize="x-small", color=INK)
+    axis.axvline(1, color=INK, linewidth=0.8)
+    axis.set(xlabel="time, in units of kd_notes' (median)", yticks=range(len(cases)))
+    axis.set_yticklabels(labels, fontsize="x-small")
+    axis.invert_yaxis()
+    axis.legend(fontsize="small")
+    figure.savefig(FOLDER / "speed.png")
+
+
+def draw_accuracy(results):
+    """Draw the largest relative error of the loss against temperature, for both dtypes."""
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3.2), sharey=True)
+    for axis, dtype in zip(axes, ["float32", "float64"], strict=True):
+        cases = [case for case in results["accuracy"] if case["dtype"] == dtype]
+        temperatures = [case["temperature"] for case in cases]
+        for name, style in STYLES.items():
+            errors = [case["errors"][name]["loss"] for case in cases]
+            axis.loglog(temperatures, errors, style, label=name)
+        axis.set(xlabel=f"temperature τ, {dtype}")
+    axes[0].set_ylabel("relative error of τ²·KD")
+    axes[0].legend(fontsize="small")
+    figure.savefig(FOLDER / "accuracy.png")
+
+
+if __name__ == "__main__":
+    use_book_style()
+    results = json.loads((FOLDER / "results.json").read_text())
+    draw_speed(results, temperature=4)
+    draw_accuracy(results)
