@@ -28,7 +28,7 @@ SHAPES = [(65536, 10), (8192, 100), (4096, 1000), (256, 50257)]
 DTYPES = ["float32", "float64"]
 ORDINARY, HIGH = 4.0, 1e4  # temperatures to time at
 TEMPERATURES = [1.0, 4.0, 20.0, 1e3, 1e4, 1e6]  # and to measure errors at
-ROUNDS = 15
+ROUNDS = 31
 REST = 0.03  # seconds
 
 
