@@ -15,9 +15,9 @@ book: $(VENV)/installed _build/sources
 	$(BIN)/jupyter-book build . --all -W -n --keep-going
 	@echo "Open $(CURDIR)/$(SITE)/index.html"
 
-# The cached executions know the notebooks but not the library under them, so a changed
-# library, or a changed environment, begins from nothing.
-_build/sources: $(wildcard kd_notes/*.py) constraints.txt pyproject.toml
+# The cached executions know the notebooks but not what those read, so a changed library,
+# benchmark or environment begins from nothing.
+_build/sources: $(wildcard kd_notes/*.py) benchmarks/results.json constraints.txt pyproject.toml
 	rm -rf _build
 	mkdir _build
 	touch $@

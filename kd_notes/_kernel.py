@@ -24,6 +24,7 @@ from kd_notes._checks import FloatArray
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
+BUFFER = 1024  # at most a row: into a longer one NumPy copies a row's number once a class
 
 REACH = 0.5  # how far from 0 the series for φ serves
 NEAR = REACH**2 / 8  # KL ≤ range(log(q/p))²/8 (Hoeffding): what spans REACH is near
@@ -75,12 +76,14 @@ def soft_loss_and_grad(
     step = max(1, BLOCK // (student.shape[-1] * dtype.itemsize))
     (student, teacher, loss, grad), blocks = _in_blocks(student, teacher, loss, grad, step)
     with np.errstate(all="ignore"):
+        np.setbufsize(BUFFER)  # until errstate ends
         for rows in blocks:
             z, v = _stored(student[rows], dtype), _stored(teacher[rows], dtype)
-            kl, slope = _block(z, v, beta, unit, near, grad is not None)
+            slope = _place(grad, rows, z)
+            kl = _block(z, v, beta, unit, near, slope)
             if loss is not None:
                 loss[rows] = kl[:, 0]
-            if grad is not None:
+            if grad is not None and slope is not None:  # NumPy copies nothing onto itself
                 grad[rows] = slope if scaled else slope * (1 / temperature)
 
 
@@ -112,43 +115,55 @@ def _in_blocks(
     return views, (slice(start, start + step) for start in starts)
 
 
+def _place(grad: FloatArray | None, rows: Any, z: FloatArray) -> FloatArray | None:
+    """Return where to compute the gradient of a block: in `grad`, if it is stored like z."""
+    if grad is None:
+        return None
+    return grad[rows] if z.flags.c_contiguous and grad.dtype == z.dtype else np.empty_like(z)
+
+
 def _stored(rows: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     return np.asarray(rows, dtype, order="F" if rows.shape[1] <= FEW else "C")
 
 
 def _max(rows: FloatArray) -> FloatArray:
+    if rows.shape[1] > FEW:  # as `reduce` below, but quicker from row to row
+        return np.maximum.reduceat(rows, [0], axis=1)
     return np.maximum.reduce(rows, axis=1, keepdims=True)
 
 
 def _sum(rows: FloatArray) -> FloatArray:
     """Add up each row, in an order that does not depend on the rows beside it."""
     classes = rows.shape[1]
-    if 32 < classes <= FEW:  # one after the other, so many would lose the small ones
+    if classes > FEW:
+        return np.add.reduceat(rows, [0], axis=1)
+    if classes > 32:  # one after the other, so many would lose the small ones
         return _sum(rows[:, : classes // 2]) + _sum(rows[:, classes // 2 :])
-    if len(rows) == 1 and classes <= 32:  # a lone row would be added in pairs
+    if len(rows) == 1:  # a lone row would be added in pairs
         return np.add.accumulate(rows, axis=1)[:, -1:]
     return np.add.reduce(rows, axis=1, keepdims=True)
 
 
 def _block(
-    z: FloatArray, v: FloatArray, beta: float, unit: float, near: float, want_grad: bool
-) -> tuple[FloatArray, FloatArray]:
-    """Return unit²·KL, `(n, 1)`, and unit·(q − p), `(n, K)`, of n rows."""
+    z: FloatArray, v: FloatArray, beta: float, unit: float, near: float, slope: FloatArray | None
+) -> FloatArray:
+    """Return unit²·KL, `(n, 1)`, of n rows, and put unit·(q − p), `(n, K)`, into `slope`."""
     a, b = z - _max(z), v - _max(v)
     a *= beta
     b *= beta
     x = a - b
-    if _spans_little(x[:1]) and _spans_little(x):  # one row saves most blocks the question
-        return _near(z, v, beta, unit, want_grad)
-    kl, slope = _apart(a, b, x, unit, want_grad)
+    if _spans_little(x[:1, :FEW]) and _spans_little(x):  # a few classes decide for most blocks
+        return _near(z, v, beta, unit, slope)
+    kl = _apart(a, b, x, unit, slope)
     loss = kl * (unit * unit)
     i = np.flatnonzero(kl < near)
     if i.size:
         z, v = _stored(z[i], z.dtype), _stored(v[i], v.dtype)
-        loss[i], near_slope = _near(z, v, beta, unit, want_grad)
-        if want_grad:
+        near_slope = None if slope is None else np.empty_like(z)
+        loss[i] = _near(z, v, beta, unit, near_slope)
+        if slope is not None:
             slope[i] = near_slope
-    return loss, slope
+    return loss
 
 
 def _spans_little(x: FloatArray) -> bool:
@@ -156,13 +171,14 @@ def _spans_little(x: FloatArray) -> bool:
 
 
 def _apart(
-    a: FloatArray, b: FloatArray, x: FloatArray, unit: float, want_grad: bool
-) -> tuple[FloatArray, FloatArray]:
-    """Return KL and unit·(q − p) from a = log q, b = log p and x = a − b.
+    a: FloatArray, b: FloatArray, x: FloatArray, unit: float, slope: FloatArray | None
+) -> FloatArray:
+    """Return KL from a = log q, b = log p and x = a − b; put unit·(q − p) into `slope`.
 
     Both logarithms may be off by a constant. With Z = Σ eᵇ and r = Z / Σ eᵃ,
     log(q/p) = x + log r  and  Z (q − p) = r eᵃ − eᵇ,  so
-    Z p φ(log(q/p)) = (r eᵃ − eᵇ) − eᵇ (x + log r).  All is done in place.
+    Z p φ(log(q/p)) = (r eᵃ − eᵇ) − eᵇ (x + log r).  All is done in place. One rounded
+    log r serves both places: what it is off by enters the sum squared.
     """
     excluded = None if np.isfinite(x).all() else b == -np.inf
     q, p = np.exp(a, out=a), np.exp(b, out=b)
@@ -170,22 +186,22 @@ def _apart(
         x[excluded] = 0  # 0 log 0 = 0
         p[x == -np.inf] += np.finfo(p.dtype).tiny  # not 0 even if it underflowed
     total = _sum(p)
-    ratio = total / _sum(q)
-    q *= ratio
+    log_r = np.log(total / _sum(q))
+    q *= np.exp(log_r)
     q -= p
-    x += np.log(ratio)
+    x += log_r
     x *= p
     kl = _sum(np.subtract(q, x, out=x)) / total
-    if want_grad:
+    if slope is not None:
         _balance(q, p, total)
-        q *= unit / total
-    return kl, q
+        np.multiply(q, unit / total, out=slope)
+    return kl
 
 
 def _near(
-    z: FloatArray, v: FloatArray, beta: float, unit: float, want_grad: bool
-) -> tuple[FloatArray, FloatArray]:
-    """Return unit²·KL and unit·(q − p) where KL is small.
+    z: FloatArray, v: FloatArray, beta: float, unit: float, slope: FloatArray | None
+) -> FloatArray:
+    """Return unit²·KL where KL is small, and put unit·(q − p) into `slope`.
 
     They come from d = log(q/p) minus its mean. As Σ p d = 0,
     KL = log Σ p eᵈ = log(1 + S)  with  S = Σ p φ(d),  and  q = p eᵈ / (1 + S),
@@ -213,11 +229,11 @@ def _near(
     t = _sum(bend) / total
     s = t / unit / unit
     loss = t * np.divide(np.log1p(s), s, out=np.ones_like(s), where=s > 0)
-    if want_grad:
+    if slope is not None:
         rise -= p * (t / unit)
         _balance(rise, p, total)
-        rise /= (1 + s) * total
-    return loss, rise
+        np.divide(rise, (1 + s) * total, out=slope)
+    return loss
 
 
 def _rise_and_bend(p: FloatArray, d: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -257,4 +273,4 @@ def _balance(slope: FloatArray, p: FloatArray, total: FloatArray) -> None:
     """
     i = np.flatnonzero(total < 2)  # p, not yet divided by its total, is 1 at the top
     if i.size:
-        slope[i, p[i].argmax(axis=1)] -= _sum(slope)[i, 0]
+        slope[i, p[i].argmax(axis=1)] -= _sum(_stored(slope[i], slope.dtype))[:, 0]

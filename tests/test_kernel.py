@@ -133,6 +133,19 @@ def test_the_promise_is_kept_for_a_hundred_thousand_classes(dtype, temperature, 
     assert_promise(*example("random", 100_000, temperature, dtype, rng), temperature)
 
 
+@pytest.mark.parametrize(
+    ("num_classes", "logit", "temperature"),
+    [(1_800, 4.152338027954102, 1.0), (95_000, 162.55934143066406, 20.0)],
+)
+def test_the_promise_is_kept_where_the_rounding_of_a_logarithm_weighs_most(
+    num_classes, logit, temperature
+):
+    """The divergence is just above the threshold, and log r is not rounded in our favor."""
+    student, teacher = np.zeros((2, num_classes), np.float32)
+    student[0] = logit
+    assert_promise(student, teacher, temperature)
+
+
 @each_dtype
 def test_the_series_is_right_to_the_last_units(dtype):
     x = np.concatenate([np.linspace(-0.5, 0.5, 501), [1e-30, -1e-10, 1e-5]]).astype(dtype)
@@ -212,6 +225,12 @@ def test_extra_memory_is_a_few_blocks(shape, dtype, temperature, rng):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 * 2**20
+
+
+def test_the_buffer_that_numpy_works_with_is_left_as_it_was(rng):
+    before = np.getbufsize()
+    kd_loss(*rng.normal(size=(2, 5, 1000)))
+    assert np.getbufsize() == before
 
 
 def test_half_precision_logits_are_converted_block_by_block(rng):
