@@ -148,13 +148,13 @@ def _block(
     z: FloatArray, v: FloatArray, beta: float, unit: float, near: float, slope: FloatArray | None
 ) -> FloatArray:
     """Return unit²·KL, `(n, 1)`, of n rows, and put unit·(q − p), `(n, K)`, into `slope`."""
+    part = slice(1), slice(FEW)  # which decides for most blocks
+    if _spans_little(z[part], v[part], beta) and _spans_little(z, v, beta):
+        return _near(z, v, beta, unit, slope)
     a, b = z - _max(z), v - _max(v)
     a *= beta
     b *= beta
-    x = a - b
-    if _spans_little(x[:1, :FEW]) and _spans_little(x):  # a few classes decide for most blocks
-        return _near(z, v, beta, unit, slope)
-    kl = _apart(a, b, x, unit, slope)
+    kl = _apart(a, b, a - b, unit, slope)
     loss = kl * (unit * unit)
     i = np.flatnonzero(kl < near)
     if i.size:
@@ -166,8 +166,11 @@ def _block(
     return loss
 
 
-def _spans_little(x: FloatArray) -> bool:
-    return bool((_max(x) + _max(-x) <= REACH).all())
+def _spans_little(z: FloatArray, v: FloatArray, beta: float) -> bool:
+    """Whether log(q/p) spans at most REACH in each row."""
+    x = z - v
+    span = _max(x) + _max(np.negative(x, out=x))
+    return bool((span * beta <= REACH).all())
 
 
 def _apart(
