@@ -1,6 +1,7 @@
 # make book    build the site        make lab     the chapters in JupyterLab
 # make test    run the tests         make serve   the site on http://localhost:8000
 # make check   all that CI checks    make lint    style and types
+# make torch   install PyTorch, so that what is written for it is tested and run too
 # make bench   speed, memory and accuracy beside SciPy, PyTorch and JAX
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SITE := _build/html
 
-.PHONY: book test site-test lint check lab serve bench notebooks clean
+.PHONY: book test site-test lint check torch lab serve bench notebooks clean
 .DELETE_ON_ERROR:
 
 book: $(VENV)/installed _build/sources
@@ -40,6 +41,9 @@ check:
 	$(MAKE) book
 	$(MAKE) test
 	$(MAKE) site-test
+
+torch: $(VENV)/installed
+	$(INSTALL) --editable ".[torch]"
 
 lab: $(VENV)/installed
 	$(INSTALL) --editable ".[lab]"

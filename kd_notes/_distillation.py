@@ -298,7 +298,7 @@ def kd_grad_rows(
     return grad
 
 
-def mixture(alpha: float, first: FloatArray, second: FloatArray) -> FloatArray:
+def mixture(alpha: float, first: Any, second: Any) -> Any:
     """Return `(1 - alpha) first + alpha second`, where a weight of 0 silences even inf."""
     if alpha == 0:
         return first

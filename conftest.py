@@ -1,0 +1,6 @@
+"""What pytest passes by where PyTorch is not installed."""
+
+from importlib.util import find_spec
+
+if find_spec("torch") is None:
+    collect_ignore = ["kd_notes/torch.py", "notebooks/10_in_pytorch.ipynb"]
