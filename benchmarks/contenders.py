@@ -1,4 +1,4 @@
-"""Five ways to the loss and gradient of distillation, each with its inputs at hand.
+"""Six ways to the loss and gradient of distillation, each with its inputs at hand.
 
 Every way is a function `prepare(student, teacher, temperature)` that returns a function
 without arguments. That one computes τ² times the KD loss of each example and the gradient
@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from scipy.special import log_softmax, softmax
 
 from kd_notes import kd_loss_and_grad
+from kd_notes.torch import kd_loss
 
 jax.config.update("jax_enable_x64", True)
 
@@ -33,18 +34,26 @@ def scipy_way(student, teacher, temperature):
     return run
 
 
-def torch_way(student, teacher, temperature):
+def torch_kl_div(z_s, z_t, temperature):
+    log_s = F.log_softmax(z_s / temperature, dim=-1)
+    p_t = F.softmax(z_t / temperature, dim=-1)
+    return F.kl_div(log_s, p_t, reduction="none").sum(dim=-1) * temperature**2
+
+
+def torch_way(student, teacher, temperature, loss_of=torch_kl_div):
     z_s, z_t = torch.tensor(student, requires_grad=True), torch.tensor(teacher)
 
     def run():
         z_s.grad = None
-        log_s = F.log_softmax(z_s / temperature, dim=-1)
-        p_t = F.softmax(z_t / temperature, dim=-1)
-        loss = F.kl_div(log_s, p_t, reduction="none").sum(dim=-1) * temperature**2
+        loss = loss_of(z_s, z_t, temperature)
         loss.sum().backward()
         return loss.detach().numpy(), z_s.grad.numpy()
 
     return run
+
+
+def kd_notes_torch_way(student, teacher, temperature):
+    return torch_way(student, teacher, temperature, loss_of=kd_loss)
 
 
 def jax_way(student, teacher, temperature):
@@ -72,6 +81,7 @@ def plain_add(student, teacher, temperature):
 
 WAYS = {
     "kd_notes": kd_notes_way,
+    "kd_notes.torch": kd_notes_torch_way,
     "SciPy": scipy_way,
     "PyTorch": torch_way,
     "JAX": jax_way,

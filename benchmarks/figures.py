@@ -9,18 +9,25 @@ import numpy as np
 from kd_notes.plotting import INK, use_book_style
 
 FOLDER = Path(__file__).parent
-STYLES = {"kd_notes": "-", "SciPy": ":", "PyTorch": "--", "JAX": "-."}
+STYLES = {
+    "kd_notes": "-",
+    "kd_notes.torch": (0, (1, 3)),
+    "SciPy": ":",
+    "PyTorch": "--",
+    "JAX": "-.",
+}
+COLORS = {name: f"C{number}" for number, name in enumerate(STYLES)}
 
 
 def draw_speed(results, temperature):
     """Draw how many times as long as kd_notes each way takes, shape by shape."""
     cases = [case for case in results["speed"] if case["temperature"] == temperature]
     labels = [f"{n:,} × {k:,}\n{case['dtype']}" for case in cases for n, k in [case["shape"]]]
-    figure, axis = plt.subplots(figsize=(7, 4.4))
-    for offset, name in enumerate(["SciPy", "PyTorch", "JAX"]):
+    figure, axis = plt.subplots(figsize=(7, 5.6))
+    for offset, name in enumerate(["kd_notes.torch", "SciPy", "PyTorch", "JAX"]):
         ratios = [case["seconds"][name] / case["seconds"]["kd_notes"] for case in cases]
-        places = np.arange(len(cases)) + 0.27 * (1 - offset)
-        bars = axis.barh(places, ratios, 0.25, label=name)
+        places = np.arange(len(cases)) + 0.21 * (offset - 1.5)
+        bars = axis.barh(places, ratios, 0.19, label=name, color=COLORS[name])
         axis.bar_label(bars, fmt=" %.1f", fontsize="x-small", color=INK)
     axis.axvline(1, color=INK, linewidth=0.8)
     axis.set(xlabel="time, in units of kd_notes' (median)", yticks=range(len(cases)))
@@ -38,7 +45,7 @@ def draw_accuracy(results):
         temperatures = [case["temperature"] for case in cases]
         for name, style in STYLES.items():
             errors = [case["errors"][name]["loss"] for case in cases]
-            axis.loglog(temperatures, errors, style, label=name)
+            axis.loglog(temperatures, errors, linestyle=style, color=COLORS[name], label=name)
         axis.set(xlabel=f"temperature τ, {dtype}")
     axes[0].set_ylabel("relative error of τ²·KD")
     axes[0].legend(fontsize="small")
