@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from kd_notes._distillation import kd_grad, kd_loss
+from kd_notes._softmax import softmax
+
+# Twenty steps a decade, rounded to be read, and infinity.
+TEMPERATURES = [float(f"{10 ** (step / 20):.2g}") for step in range(-20, 61)] + [math.inf]
 
 # A gray that is read on white paper and on a dark page alike; the background stays clear.
 INK = "#757575"
 
 # The letters of the captions; formulas in the letters of TeX, as on the pages.
 _FONT = Path(__file__).parent / "fonts" / "NotesSans-Regular.ttf"
+
+Logits = NDArray[np.floating[Any]]
 
 _STYLE: dict[str, Any] = {
     "figure.figsize": (5.2, 3.2),
@@ -46,3 +60,105 @@ def use_book_style() -> None:
     """
     font_manager.fontManager.addfont(_FONT)
     plt.style.use(["petroff10", _STYLE])
+
+
+def temperature_name(temperature: float) -> str:
+    """Return the temperature as a reader writes it: 0.13, 4, 1000, ∞."""
+    return "∞" if temperature == math.inf else f"{temperature:g}"
+
+
+def explore(student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float = 4.0) -> Any:
+    """Draw what `draw_explorer` draws, with sliders if a reader is there to move them.
+
+    JupyterLab and Jupyter Notebook name their session in the environment of a kernel; what
+    runs a notebook from top to bottom, to build or to test the book, does not.
+    """
+    if "JPY_SESSION_NAME" in os.environ:
+        return _sliders(student_logits, teacher_logits, temperature)
+    draw_explorer(student_logits, teacher_logits, temperature)
+    return None
+
+
+def _sliders(student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float) -> Any:
+    from ipywidgets import FloatSlider, SelectionSlider, interactive
+
+    def draw(temperature: float, **logits: float) -> None:
+        draw_explorer(list(logits.values()), teacher_logits, temperature)
+
+    dial = SelectionSlider(
+        options=[(temperature_name(x), x) for x in TEMPERATURES],
+        value=min(TEMPERATURES, key=lambda x: abs(1 / x - 1 / temperature)),
+        description="τ",
+    )
+    logits = {
+        f"class {k}": FloatSlider(value, min=value - 6, max=value + 6, description=f"class {k}")
+        for k, value in enumerate(np.asarray(student_logits, float), start=1)
+    }
+    return interactive(draw, temperature=dial, **logits)
+
+
+def draw_explorer(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float
+) -> Figure:
+    """Draw probabilities and gradient at one temperature, and the loss at all of them.
+
+    Class k, counted from 1, has the color `Ck`. The temperature may be infinite.
+    """
+    student, teacher = np.asarray(student_logits, float), np.asarray(teacher_logits, float)
+    figure, axes = plt.subplots(3, 1, figsize=(5.2, 6.4), height_ratios=[3, 3, 4])
+    _draw_probabilities(axes[0], student, teacher, temperature)
+    _draw_gradient(axes[1], student, teacher, temperature)
+    _draw_sandwich(axes[2], student, teacher, temperature)
+    return figure
+
+
+def _draw_probabilities(axes: Axes, student: Logits, teacher: Logits, temperature: float) -> None:
+    classes = np.arange(1, len(student) + 1)
+    colors = [f"C{k}" for k in classes]
+    networks = [("teacher", teacher, -0.2, 0.3), ("student", student, 0.2, 1)]
+    for network, logits, offset, alpha in networks:
+        p = softmax(logits, temperature)
+        bars = axes.bar(classes + offset, p, 0.4, color=colors, alpha=alpha, label=network)
+        axes.bar_label(bars, fmt="%.2f", fontsize="x-small", color=INK)
+    axes.set(ylim=(0, 1.1), ylabel="probability")
+    axes.legend(fontsize="small")
+
+
+def _draw_gradient(axes: Axes, student: Logits, teacher: Logits, temperature: float) -> None:
+    classes = np.arange(1, len(student) + 1)
+    gradient = kd_grad(student, teacher, temperature)
+    limit = kd_grad(student, teacher, np.inf)
+    axes.bar(classes, gradient, 0.6, color=[f"C{k}" for k in classes])
+    axes.hlines(limit, classes - 0.4, classes + 0.4, color=INK, label="limit")
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set(xlabel="class", ylabel="τ (pˢ − pᵗ)")
+    axes.legend(fontsize="small")
+    numbers = axes.secondary_xaxis("top")
+    numbers.set_xticks(classes, [f"{value:.3f}" for value in gradient], fontsize="x-small")
+    numbers.tick_params(length=0)
+    numbers.spines["top"].set_visible(False)
+
+
+def _draw_sandwich(axes: Axes, student: Logits, teacher: Logits, temperature: float) -> None:
+    at_infinity = 3000.0  # where the axis has it
+    places = np.minimum(TEMPERATURES, at_infinity)
+    losses = [kd_loss(student, teacher, x) for x in TEMPERATURES]
+    limit = losses[-1]
+    low, high = _sandwich(student, teacher, limit)
+    top = max(1.15 * np.ptp(student - teacher) ** 2 / 8, 0.1)
+    axes.fill_between(places, low, np.minimum(high, top), color=INK, alpha=0.25, lw=0)
+    axes.semilogx(places, losses, color="C0")
+    axes.axhline(limit, color=INK, linestyle="--", linewidth=1)
+    here = min(temperature, at_infinity)
+    axes.axvline(here, color=INK, linewidth=1)
+    axes.plot(here, kd_loss(student, teacher, temperature), "o", color="C0")
+    axes.set_xticks([0.1, 1, 10, 100, 1000, at_infinity], ["0.1", "1", "10", "100", "1000", "∞"])
+    axes.minorticks_off()
+    axes.set(xlabel="temperature τ", ylabel="τ²·KD in nats²", ylim=(0, top))
+
+
+def _sandwich(student: Logits, teacher: Logits, limit: float) -> tuple[Logits, Logits]:
+    """Return both sides of Proposition 4 at all `TEMPERATURES`."""
+    widest = max(np.ptp(student), np.ptp(teacher))
+    factor = np.exp(np.minimum(widest / np.array(TEMPERATURES), 100))  # finite at any range
+    return limit / factor, limit * factor
