@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SITE := _build/html
+READ := $(wildcard kd_notes/*.py book/explorer.*) benchmarks/results.json
 
 .PHONY: book test site-test lint check torch lab serve bench notebooks clean
 .DELETE_ON_ERROR:
@@ -16,9 +17,9 @@ book: $(VENV)/installed _build/sources
 	$(BIN)/jupyter-book build . --all -W -n --keep-going
 	@echo "Open $(CURDIR)/$(SITE)/index.html"
 
-# The cached executions know the notebooks but not what those read, so a changed library,
-# benchmark or environment begins from nothing.
-_build/sources: $(wildcard kd_notes/*.py) benchmarks/results.json constraints.txt pyproject.toml
+# The cached executions know the notebooks but not what those read, so changed code or
+# benchmarks, or a changed environment, begin from nothing.
+_build/sources: $(READ) constraints.txt pyproject.toml
 	rm -rf _build
 	mkdir _build
 	touch $@

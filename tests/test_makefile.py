@@ -13,8 +13,8 @@ def built(tmp_path):
     """A copy of the project in which everything has been made, at time 1."""
     for file in ["Makefile", "pyproject.toml", "constraints.txt"]:
         shutil.copy(ROOT / file, tmp_path)
-    made = ["kd_notes/_kernel.py", "benchmarks/results.json", ".venv/installed", "_build/sources"]
-    for file in made:
+    read = ["kd_notes/_kernel.py", "book/explorer.py", "benchmarks/results.json"]
+    for file in [*read, ".venv/installed", "_build/sources"]:
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).touch()
     for file in tmp_path.rglob("*"):
@@ -35,7 +35,13 @@ def test_the_site_is_built_from_the_cache_if_nothing_changed(built):
 
 @pytest.mark.parametrize(
     "file",
-    ["kd_notes/_kernel.py", "benchmarks/results.json", "constraints.txt", "pyproject.toml"],
+    [
+        "kd_notes/_kernel.py",
+        "book/explorer.py",
+        "benchmarks/results.json",
+        "constraints.txt",
+        "pyproject.toml",
+    ],
 )
 def test_a_change_empties_the_cache(built, file):
     os.utime(built / file, (2, 2))
