@@ -292,7 +292,8 @@ def _apart(a: Tensor, b: Tensor, x: Tensor, unit: float) -> tuple[Tensor, Tensor
 
     Both logarithms may be off by a constant. With Z = Σ eᵇ and r = Z / Σ eᵃ,
     log(q/p) = x + log r  and  Z (q − p) = r eᵃ − eᵇ,  so
-    Z p φ(log(q/p)) = (r eᵃ − eᵇ) − eᵇ (x + log r).  All is done in place.
+    Z p φ(log(q/p)) = (r eᵃ − eᵇ) − eᵇ (x + log r).  All is done in place. One rounded
+    log r serves both places: what it is off by enters the sum squared.
     """
     if _happens(~x.sum().isfinite()):
         x.masked_fill_(b == -math.inf, 0)  # 0 log 0 = 0
@@ -300,10 +301,10 @@ def _apart(a: Tensor, b: Tensor, x: Tensor, unit: float) -> tuple[Tensor, Tensor
         b = torch.where(x == -math.inf, lost, b)
     q, p = a.exp_(), b.exp_()
     total = p.sum(-1, keepdim=True)
-    ratio = total / q.sum(-1, keepdim=True)
-    q *= ratio
+    log_r = (total / q.sum(-1, keepdim=True)).log()
+    q *= log_r.exp()
     q -= p
-    x += ratio.log()
+    x += log_r
     x *= p
     kl = (q - x).sum(-1, keepdim=True) / total
     _balance(q, p, total)
