@@ -245,3 +245,20 @@ def test_transcription_is_pytorchs(student, teacher):
         ours = kl_div(log_q, target, reduction, log_target)
         # The same terms of order 1, added up in another order.
         assert_allclose(theirs.numpy(), ours, rtol=CANCELED, atol=1e-15)
+
+
+def test_pytorch_fails_where_the_book_says_so(student, teacher):
+    torch = pytest.importorskip("torch")
+
+    def theirs(student, teacher, temperature):
+        log_q = torch.log_softmax(torch.from_numpy(student) / temperature, dim=-1)
+        p = torch.softmax(torch.from_numpy(teacher) / temperature, dim=-1)
+        kl = torch.nn.functional.kl_div(log_q, p, reduction="batchmean")
+        return temperature**2 * kl.item()
+
+    pair = student.astype(np.float32), teacher.astype(np.float32)
+    truth = kd_loss(*pair, 1e5).mean()
+    assert abs(theirs(*pair, 1e5) / truth - 1) > 1
+    for logits in pair:
+        logits[:, 1] = -np.inf
+    assert np.isnan(theirs(*pair, 1.0))
