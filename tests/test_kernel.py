@@ -105,8 +105,8 @@ def example(kind, num_classes, temperature, dtype, rng):
     return student.astype(dtype), teacher.astype(dtype)
 
 
-def assert_promise(student, teacher, temperature):
-    loss, grad = kd_loss_and_grad(student, teacher, temperature)
+def assert_promise(student, teacher, temperature, loss_and_grad=kd_loss_and_grad):
+    loss, grad = loss_and_grad(student, teacher, temperature)
     eps, tiny = (float(getattr(np.finfo(student.dtype), name)) for name in ("eps", "tiny"))
     with mp.workdps(digits(student, teacher, temperature)):
         true, true_grad, of_loss, of_grad = reference(student, teacher, temperature)
