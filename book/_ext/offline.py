@@ -1,0 +1,52 @@
+"""Ship what the pages need, and nothing that a browser refuses to load from disk.
+
+A page opened from disk may run scripts and styles that lie beside it, but the browser lets
+it neither load fonts from files nor fetch other pages.
+"""
+
+import base64
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pydata_sphinx_theme
+
+THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
+# Formulas drawn with SVG need no fonts, and this one file holds all that our formulas use.
+MATHJAX = "tex-svg.js"
+ICONS = "icons.css"
+UNUSED = ["vendor", "locales", "images", "*webpack-macros.html", "**/*.map"]
+
+
+def use_mathjax_from_one_file(app, config):
+    """Find it in the package sphinx-mathjax-offline, whose extension would copy 24 MB."""
+    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
+    config.html_static_path.append(str(package / "static" / "mathjax" / MATHJAX))
+    config.mathjax_path = MATHJAX
+
+
+def icons():
+    """Return the style sheet of the theme's icons, with their font inside it."""
+    [folder] = (THEME / "vendor" / "fontawesome").iterdir()
+    font = base64.b64encode((folder / "webfonts" / "fa-solid-900.woff2").read_bytes()).decode()
+    style = (folder / "css" / "all.min.css").read_text()
+    return style.replace("../webfonts/fa-solid-900.woff2", f"data:font/woff2;base64,{font}", 1)
+
+
+def finish(app, exception):
+    """Write the icons, and take out what the theme brings and no page asks for."""
+    static = Path(app.outdir) / "_static"
+    for pattern in UNUSED:
+        for path in list(static.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (static / ICONS).write_text(icons())
+
+
+def setup(app):
+    """Connect the above to Sphinx."""
+    app.connect("config-inited", use_mathjax_from_one_file)
+    app.connect("build-finished", finish)
+    # The search page fetches every page it found, for a summary.
+    no_summary = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:'"
+    app.add_js_file(None, body=no_summary, priority=300)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
