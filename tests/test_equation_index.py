@@ -1,4 +1,4 @@
-"""Every row of the equation index leads somewhere."""
+"""Every row of the equation index leads somewhere, and every chapter has a row."""
 
 import re
 
@@ -8,11 +8,16 @@ from chapters import NOTEBOOKS, ROOT, markdown
 import kd_notes
 
 INDEX = (ROOT / "book" / "equations.md").read_text()
-LABELS = {
-    label
-    for page in [*NOTEBOOKS, *(ROOT / "book").glob("*.md")]
-    for label in re.findall(r"^\(([\w-]+)\)=$", markdown(page), re.MULTILINE)
-}
+SECTIONS = set(re.findall(r"\{ref\}`(?:[^`<]*<)?([\w-]+)>?`", INDEX))
+
+
+def labels(page):
+    return set(re.findall(r"^\(([\w-]+)\)=$", markdown(page), re.MULTILINE))
+
+
+LABELS = {label for page in [*NOTEBOOKS, *(ROOT / "book").glob("*.md")] for label in labels(page)}
+# The exercises prove nothing that later text stands on.
+PROVING = [path for path in NOTEBOOKS if not path.stem.endswith("exercises")]
 
 
 def rows():
@@ -33,6 +38,16 @@ def test_every_target_exists(row):
     assert set(names) <= set(kd_notes.__all__)
     for file, test in targets:
         assert re.search(rf"^def {test}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", PROVING, ids=lambda path: path.stem)
+def test_the_index_leads_to_every_chapter(path):
+    assert labels(path) & SECTIONS
+
+
+def test_the_index_leads_to_every_section_that_is_named_for_what_it_proves():
+    named = {label for label in LABELS if re.match(r"sec-(eq|remark|proposition)-", label)}
+    assert named <= SECTIONS
 
 
 def test_no_equation_remark_or_proposition_is_missing():

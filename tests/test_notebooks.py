@@ -8,8 +8,9 @@ import ast
 import re
 
 import pytest
-from chapters import NOTEBOOKS, code_cells, read
+from chapters import NOTEBOOKS, ROOT, code_cells, read
 
+TOC = (ROOT / "_toc.yml").read_text().splitlines()
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -27,6 +28,11 @@ def shows_something(cell):
 
 def test_there_are_chapters():
     assert NOTEBOOKS
+
+
+@each_notebook
+def test_the_table_of_contents_lists_it(path):
+    assert f"      - file: notebooks/{path.stem}" in TOC
 
 
 @each_notebook
@@ -69,7 +75,8 @@ def test_code_fits_its_column(path):
 @each_notebook
 def test_every_figure_has_a_name_a_caption_and_alt_text(path):
     for cell in code_cells(path):
-        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+        kinds = [kind for output in cell.outputs for kind in output.get("data", {})]
+        if any(kind.startswith("image/") for kind in kinds):
             myst = cell.metadata.mystnb
             assert myst.image.alt
             assert myst.figure.name
