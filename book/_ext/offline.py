@@ -42,9 +42,15 @@ def finish(app, exception):
     (static / ICONS).write_text(icons())
 
 
+def mark_references_as_list(app, pagename, templatename, context, doctree):
+    """Give references the role that the list around them needs for a screen reader."""
+    context["body"] = context.get("body", "").replace("doc-biblioentry", "listitem")
+
+
 def setup(app):
     """Connect the above to Sphinx."""
     app.connect("config-inited", use_mathjax_from_one_file)
+    app.connect("html-page-context", mark_references_as_list)
     app.connect("build-finished", finish)
     # The search page fetches every page it found, for a summary.
     no_summary = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:'"
