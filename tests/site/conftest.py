@@ -1,7 +1,7 @@
-"""The built site in a real browser, without a network.
+"""The built site from a local server and from disk, in a real browser without a network.
 
-`make site-test` runs these on what `make book` built; they are no part of `make test`,
-which needs neither a site nor a browser.
+`make site-test` runs the tests in this folder on what `make book` built; they are no part of
+`make test`, which needs neither a site nor a browser.
 """
 
 import functools
@@ -19,6 +19,8 @@ PAGES = sorted(
     for folder in ("book", "notebooks")
     for page in SITE.glob(f"{folder}/*.html")
 )
+OTHERS = ["search.html"]
+PHONE, LAPTOP = 390, 1280
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -45,45 +47,46 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def visit(browser, address):
-    """Open a page; what the browser asked for and said is on the page's lists."""
-    context = browser.new_context(viewport={"width": 390, "height": 800})
+def said(message):
+    return f"{message.text} ({message.location['url']})"
 
-    def visit(name):
-        page = context.new_page()
+
+@pytest.fixture(scope="session")
+def open_page(browser):
+    """Open a page in a window of its own; the caller closes it.
+
+    What the browser asked for and said is on the page's lists.
+    """
+
+    def open_page(url, width=PHONE, theme="light"):
+        window = {"width": width, "height": 800}
+        page = browser.new_page(viewport=window, color_scheme=theme)
+        page.set_default_timeout(10_000)
         page.requested, page.said = [], []
         page.on("request", lambda request: page.requested.append(request.url))
-        page.on("console", lambda m: page.said.append(m.text) if m.type != "log" else None)
+        page.on("console", lambda m: page.said.append(said(m)) if m.type != "log" else None)
         page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.goto(address + name)
+        page.goto(url)
         page.evaluate("async () => { await window.MathJax?.startup.promise }")
         return page
 
+    return open_page
+
+
+@pytest.fixture
+def visit(open_page, address):
+    """Open a page of the site on a phone, from the server."""
+    opened = []
+
+    def visit(name, base=address, width=PHONE, theme="light"):
+        opened.append(open_page(base + name, width, theme))
+        return opened[-1]
+
     yield visit
-    context.close()
+    for page in opened:
+        page.close()
 
 
-def test_the_site_has_been_built():
-    assert "notebooks/05_infinite_temperature.html" in PAGES
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_asks_nobody_else_and_says_no_error(visit, address, name):
-    page = visit(name)
-    local = (address, "data:", "blob:")
-    assert [url for url in page.requested if not url.startswith(local)] == []
-    assert page.said == []
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_every_formula_is_typeset(visit, name):
-    page = visit(name)
-    formulas = page.locator(".math").count()
-    assert page.locator(".math mjx-container").count() >= formulas
-    assert page.locator("mjx-merror").count() == 0
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_no_page_is_wider_than_a_phone(visit, name):
-    assert visit(name).evaluate("document.documentElement.scrollWidth") <= 390
+@pytest.fixture(scope="session")
+def disk():
+    return SITE.as_uri() + "/"

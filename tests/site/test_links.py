@@ -1,0 +1,22 @@
+"""Every link, anchor, image and equation number in the built pages leads where it says."""
+
+import checks
+import pytest
+from conftest import OTHERS, PAGES, SITE
+
+each_page = pytest.mark.parametrize("name", PAGES + OTHERS)
+
+
+@each_page
+def test_every_link_leads_somewhere(name):
+    assert checks.dangling(SITE / name) == []
+
+
+@each_page
+def test_every_equation_is_called_by_its_number(name):
+    assert checks.misnumbered(SITE / name) == []
+
+
+def test_there_are_links_between_chapters_to_equations():
+    links = [a for name in PAGES for a in checks.links(SITE / name) if "html#equation-" in a]
+    assert links

@@ -1,0 +1,29 @@
+"""The site is light enough to carry along."""
+
+import checks
+import pytest
+from conftest import OTHERS, PAGES, SITE
+
+MB = 10**6
+MATHJAX = SITE / "_static" / "tex-svg.js"
+WITH_EXPLORER = "book/intro.html"
+
+
+def size(files):
+    return sum(file.stat().st_size for file in files)
+
+
+def test_the_site_without_mathjax_is_below_8_megabytes():
+    files = {file for file in SITE.rglob("*") if file.is_file()}
+    assert size(files - {MATHJAX}) < 8 * MB
+
+
+@pytest.mark.parametrize("name", PAGES + OTHERS)
+def test_a_page_and_its_pictures_are_below_1_megabyte(name):
+    sources = {tag["src"] for tag in checks.parsed(SITE / name).select("[src]")}
+    own = {checks.target(SITE / name, source) for source in sources if "_images/" in source}
+    assert size({SITE / name, *own}) < (1.5 * MB if name == WITH_EXPLORER else MB)
+
+
+def test_mathjax_is_one_file():
+    assert [file for file in SITE.rglob("*.js") if "MathJax" in file.read_text()] == [MATHJAX]
