@@ -8,19 +8,10 @@ import functools
 import http.server
 import shutil
 import threading
-from pathlib import Path
 
 import pytest
+from built import PHONE, SITE
 from playwright.sync_api import sync_playwright
-
-SITE = Path(__file__).parents[2] / "_build" / "html"
-PAGES = sorted(
-    str(page.relative_to(SITE))
-    for folder in ("book", "notebooks")
-    for page in SITE.glob(f"{folder}/*.html")
-)
-OTHERS = ["search.html"]
-PHONE, LAPTOP = 390, 1280
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

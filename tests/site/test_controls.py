@@ -3,7 +3,7 @@
 from urllib.request import urlopen
 
 import pytest
-from conftest import PAGES, SITE
+from built import PAGES, SITE
 
 ROOT = SITE.parents[1]
 FOLDED = "article :is(summary, button.toggle-button)"

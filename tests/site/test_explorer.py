@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from built import PAGES, SITE
 
-from conftest import PAGES, SITE
 from kd_notes import kd_grad, kd_loss, softmax
 from kd_notes.plotting import TEMPERATURES
 

@@ -2,7 +2,7 @@
 
 import checks
 import pytest
-from conftest import OTHERS, PAGES, SITE
+from built import OTHERS, PAGES, SITE
 
 each_page = pytest.mark.parametrize("name", PAGES + OTHERS)
 

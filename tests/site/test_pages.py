@@ -2,7 +2,7 @@
 
 import checks
 import pytest
-from conftest import LAPTOP, OTHERS, PAGES, PHONE
+from built import LAPTOP, OTHERS, PAGES, PHONE
 
 
 @pytest.fixture(scope="module", params=PAGES + OTHERS)

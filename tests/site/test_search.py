@@ -2,7 +2,7 @@
 
 import checks
 import pytest
-from conftest import PAGES, SITE
+from built import PAGES, SITE
 
 CHAPTERS = [name for name in PAGES if name.startswith("notebooks/")]
 

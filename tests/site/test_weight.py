@@ -2,7 +2,7 @@
 
 import checks
 import pytest
-from conftest import OTHERS, PAGES, SITE
+from built import OTHERS, PAGES, SITE
 
 MB = 10**6
 MATHJAX = SITE / "_static" / "tex-svg.js"
