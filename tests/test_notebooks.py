@@ -81,3 +81,8 @@ def test_every_figure_has_a_name_a_caption_and_alt_text(path):
             assert myst.image.alt
             assert myst.figure.name
             assert myst.figure.caption
+
+
+def test_chapters_are_numbered_as_their_files_are():
+    listed = [int(n) for n in re.findall(r"file: notebooks/(\d+)_", "\n".join(TOC))]
+    assert listed == list(range(1, len(listed) + 1))
