@@ -44,10 +44,9 @@ def torch_way(student, teacher, temperature, loss_of=torch_kl_div):
     z_s, z_t = torch.tensor(student, requires_grad=True), torch.tensor(teacher)
 
     def run():
-        z_s.grad = None
         loss = loss_of(z_s, z_t, temperature)
-        loss.sum().backward()
-        return loss.detach().numpy(), z_s.grad.numpy()
+        (grad,) = torch.autograd.grad(loss.sum(), z_s)
+        return loss.detach().numpy(), grad.numpy()
 
     return run
 
