@@ -490,6 +490,17 @@ def test_the_module_refuses_to_be_made(arguments, message):
         KnowledgeDistillationLoss(**arguments)
 
 
+def test_the_lines_to_copy_run():
+    x, labels = torch.ones(6, 4), torch.arange(6) % 3
+    student, teacher = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+    names = {"x": x, "labels": labels, "student": student, "teacher": teacher}
+    page = (ROOT / "book" / "training.md").read_text()
+    exec(page.split("```python")[1].split("```")[0], names)
+    names["loss"].backward()
+    assert student.weight.grad is not None
+    assert teacher.weight.grad is None
+
+
 def test_a_missing_pytorch_is_named_with_the_extra_that_brings_it():
     code = "import sys; sys.modules['torch'] = None; import kd_notes.torch"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
