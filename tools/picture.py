@@ -15,10 +15,11 @@ def main() -> None:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for theme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme=theme)
-            page.goto(PAGE.as_uri())
+            page = browser.new_page(viewport={"width": 1280, "height": 960}, color_scheme=theme)
+            page.goto(PAGE.as_uri() + "#see-it-for-yourself")
             page.evaluate("async () => { await window.MathJax?.startup.promise }")
             page.evaluate("async () => { await document.fonts.ready }")
+            page.locator("#see-it-for-yourself").evaluate("section => section.scrollIntoView()")
             file = ROOT / "book" / f"picture-{theme}.png"
             page.screenshot(path=file, animations="disabled")
         browser.close()
