@@ -30,7 +30,7 @@ Logits = NDArray[np.floating[Any]]
 
 _STYLE: dict[str, Any] = {
     "figure.figsize": (5.2, 3.2),
-    "figure.dpi": 200,
+    "figure.dpi": 160,
     "figure.facecolor": "none",
     "figure.constrained_layout.use": True,
     "savefig.facecolor": "none",
