@@ -15,6 +15,12 @@ THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_the
 # Formulas drawn with SVG need no fonts, and this one file holds all that our formulas use.
 MATHJAX = "tex-svg.js"
 ICONS = "icons.css"
+# The search page fetches every page it found, for a summary.
+NO_SUMMARY = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:'"
+# The theme's own script decides after the page is drawn: who reads in the dark sees a flash.
+THEME_AT_ONCE = """if (document.documentElement.dataset.theme === 'auto')
+    document.documentElement.dataset.theme =
+        matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'"""
 UNUSED = ["vendor", "locales", "images", "*webpack-macros.html", "**/*.map"]
 
 
@@ -52,7 +58,6 @@ def setup(app):
     app.connect("config-inited", use_mathjax_from_one_file)
     app.connect("html-page-context", mark_references_as_list)
     app.connect("build-finished", finish)
-    # The search page fetches every page it found, for a summary.
-    no_summary = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:'"
-    app.add_js_file(None, body=no_summary, priority=300)
+    app.add_js_file(None, body=THEME_AT_ONCE, priority=100)
+    app.add_js_file(None, body=NO_SUMMARY, priority=300)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -46,12 +46,13 @@ def said(message):
 def open_page(browser):
     """Open a page in a window of its own; the caller closes it.
 
-    What the browser asked for and said is on the page's lists.
+    What the browser asked for and said is on the page's lists. Colors change at once: the
+    reader has asked for no motion.
     """
 
     def open_page(url, width=PHONE, theme="light"):
         window = {"width": width, "height": 800}
-        page = browser.new_page(viewport=window, color_scheme=theme)
+        page = browser.new_page(viewport=window, color_scheme=theme, reduced_motion="reduce")
         page.set_default_timeout(10_000)
         page.requested, page.said = [], []
         page.on("request", lambda request: page.requested.append(request.url))

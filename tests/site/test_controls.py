@@ -45,6 +45,16 @@ def test_the_theme_button_goes_from_light_to_dark(visit, base):
     assert len(ground) == 2
 
 
+def test_a_page_is_dark_before_it_is_drawn(visit):
+    page = visit("book/notation.html", theme="dark")
+    page.add_init_script("""new MutationObserver(() => {
+        window.first ??= document.body && document.documentElement.dataset.theme
+    }).observe(document, {childList: true, subtree: true})""")
+    page.evaluate("localStorage.clear()")  # as on the first visit
+    page.reload()
+    assert page.evaluate("first") == "dark"
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_what_is_folded_opens_by_keyboard(visit, name):
     page = visit(name)
