@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kd_notes._checks import FloatArray
+
+Index: TypeAlias = NDArray[np.intp]
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
@@ -127,9 +130,16 @@ def _stored(rows: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
 
 
 def _max(rows: FloatArray) -> FloatArray:
+    return _reduce(np.maximum, rows)
+
+
+def _reduce(by: np.ufunc, rows: FloatArray) -> FloatArray:
+    results: FloatArray
     if rows.shape[1] > FEW:  # as `reduce` below, but quicker from row to row
-        return np.maximum.reduceat(rows, [0], axis=1)
-    return np.maximum.reduce(rows, axis=1, keepdims=True)
+        results = by.reduceat(rows, [0], axis=1)
+    else:
+        results = by.reduce(rows, axis=1, keepdims=True)
+    return results
 
 
 def _sum(rows: FloatArray) -> FloatArray:
@@ -169,7 +179,7 @@ def _block(
 def _spans_little(z: FloatArray, v: FloatArray, beta: float) -> bool:
     """Whether log(q/p) spans at most REACH in each row."""
     x = z - v
-    span = _max(x) + _max(np.negative(x, out=x))
+    span = _max(x) - _reduce(np.minimum, x)
     return bool((span * beta <= REACH).all())
 
 
@@ -196,7 +206,7 @@ def _apart(
     x *= p
     kl = _sum(np.subtract(q, x, out=x)) / total
     if slope is not None:
-        _balance(q, p, total)
+        _balance(q, *_dominant(p, total))
         np.multiply(q, unit / total, out=slope)
     return kl
 
@@ -211,22 +221,22 @@ def _near(
     so  q − p = p (eᵈ − 1 − S) / (1 + S).  The unit goes with d before it is squared:
     x = unit·d is a difference of logits, which no temperature makes underflow.
     """
-    # Measured from the teacher's top class: if p is nearly 1, the mean is a small sum.
-    top = v.argmax(axis=1)[:, np.newaxis]
-    z = z - np.take_along_axis(z, top, axis=1)
-    v = v - np.take_along_axis(v, top, axis=1)
-    p = np.exp(v * beta)
+    highest = _max(v)
+    p = np.exp((v - highest) * beta)
     total = _sum(p)
-    excluded = v == -np.inf
-    x = np.where(excluded, 0, z - v)
-    mean = _sum(p * x) / total
-    x -= mean
+    dominant = _dominant(p, total)
+    x = z - v
+    excluding = not np.isfinite(x).all()
+    if excluding:
+        x[v == -np.inf] = 0
+    center = _center(x, p, total, *dominant)
     d = x * beta
     x = d if unit == 1 else x
     rise, bend = _rise_and_bend(p, d, x)
-    wide = (np.abs(d) > REACH) | excluded
-    if wide.any():  # p eᵈ as one exponential: p may underflow, or eᵈ overflow
-        far = unit * (np.exp((z - mean) * beta) - p)
+    if excluding or max(d.max(), -d.min()) > REACH:
+        # p eᵈ as one exponential: p may underflow, or eᵈ overflow
+        far = unit * (np.exp((z - highest - center) * beta) - p)
+        wide = (np.abs(d) > REACH) | (v == -np.inf)
         np.copyto(rise, far, where=wide)
         np.copyto(bend, unit * (far - p * x), where=wide)
     t = _sum(bend) / total
@@ -234,9 +244,20 @@ def _near(
     loss = t * np.divide(np.log1p(s), s, out=np.ones_like(s), where=s > 0)
     if slope is not None:
         rise -= p * (t / unit)
-        _balance(rise, p, total)
+        _balance(rise, *dominant)
         np.divide(rise, (1 + s) * total, out=slope)
     return loss
+
+
+def _center(x: FloatArray, p: FloatArray, total: FloatArray, i: Index, top: Index) -> FloatArray:
+    """Subtract from x its mean under p, and return what that is."""
+    # Measured from a dominant class, of p nearly 1, the mean is a small sum.
+    origin = _max(x)
+    origin[i, 0] = x[i, top]
+    x -= origin
+    mean = _sum(p * x) / total
+    x -= mean
+    return origin + mean
 
 
 def _rise_and_bend(p: FloatArray, d: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -255,25 +276,30 @@ def _phi_over_square(x: FloatArray) -> FloatArray:
     For  x / (eˣ − 1) = ½x coth ½x − ½x = 1 − xh,  and so  eˣ − 1 = x / (1 − xh).
     """
     square = x * x
-    *coefficients, last = COTH[: TERMS[x.dtype.name]]
-    h = np.full_like(x, last)
+    h: Any
+    *coefficients, h = COTH[: TERMS[x.dtype.name]]
     for c in reversed(coefficients):
-        h *= square
+        h = h * square
         h += c
     h *= x
     np.subtract(0.5, h, out=h)
     x = x * h
     np.subtract(1, x, out=x)
-    h /= x
-    return h
+    np.divide(h, x, out=x)
+    return x
 
 
-def _balance(slope: FloatArray, p: FloatArray, total: FloatArray) -> None:
-    """Make Σ slope = 0 where the teacher holds one class likelier than all the others.
-
-    The slope of that class is minus the sum of the others', and may be far smaller than
-    the q and p whose difference it is.
-    """
+def _dominant(p: FloatArray, total: FloatArray) -> tuple[Index, Index]:
+    """Return the rows where the teacher holds one class likelier than all others, and it."""
     i = np.flatnonzero(total < 2)  # p, not yet divided by its total, is 1 at the top
+    return i, p[i].argmax(axis=1)
+
+
+def _balance(slope: FloatArray, i: Index, top: Index) -> None:
+    """Make the slopes of rows i sum to 0 by that of their dominant class.
+
+    It is minus the sum of the others', and may be far smaller than the q and p whose
+    difference it is.
+    """
     if i.size:
-        slope[i, p[i].argmax(axis=1)] -= _sum(_stored(slope[i], slope.dtype))[:, 0]
+        slope[i, top] -= _sum(_stored(slope[i], slope.dtype))[:, 0]
