@@ -16,6 +16,7 @@ import platform
 import subprocess
 import sys
 import time
+import timeit
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +24,8 @@ import numpy as np
 from contenders import WAYS
 from mpmath import mp
 from tqdm import tqdm
+
+from kd_notes import _kernel
 
 RESULTS = Path(__file__).with_name("results.json")
 SHAPES = [(65536, 10), (8192, 100), (4096, 1000), (256, 50257)]
@@ -51,6 +54,39 @@ def seconds(shape, dtype, temperature):
             if round_:  # the first one compiles, and warms the caches
                 times[name].append(time.perf_counter() - start)
     return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def pass_seconds(shape, dtype):
+    """Return how long NumPy takes for the passes that kd_notes makes at an ordinary temperature.
+
+    Each kind is timed alone, on one block in the cache, and counted for the whole batch.
+    """
+    a, b = random_logits(shape, dtype)
+    step = max(1, _kernel.BLOCK // (shape[1] * a.itemsize))
+    rows = a[:step]
+    a, b = _kernel._stored(rows, a.dtype), _kernel._stored(b[:step], a.dtype)
+    out, column = np.empty_like(a), np.ones((len(a), 1), a.dtype)
+    passes = {
+        "exponential": (2, lambda: np.exp(a, out=out)),
+        "largest of a row": (2, lambda: _kernel._max(a)),
+        "sum of a row": (3, lambda: _kernel._sum(a)),
+        "with a number for each row": (5, lambda: np.subtract(a, column, out=out)),
+        "with one number for all": (2, lambda: np.multiply(a, 0.25, out=out)),
+        "of two arrays": (4, lambda: np.subtract(a, b, out=out)),
+        "any class excluded?": (1, lambda: np.isfinite(a).all()),
+    }
+    if a is not rows:
+        passes["turning a block"] = (3, lambda: np.copyto(out, rows))
+    with np.errstate(all="ignore"):
+        np.setbufsize(_kernel.BUFFER)
+        return {
+            kind: count * shape[0] / len(a) * median_seconds(run)
+            for kind, (count, run) in passes.items()
+        }
+
+
+def median_seconds(run):
+    return float(np.median(timeit.repeat(run, number=1, repeat=300)))
 
 
 def extra_mebibytes(name, shape, dtype):
@@ -131,6 +167,10 @@ def main():
                 "seconds": seconds(shape, dtype, temperature),
             }
             for shape, dtype, temperature in tqdm(timed, desc="speed")
+        ],
+        "passes": [
+            {"shape": shape, "dtype": dtype, "seconds": pass_seconds(shape, dtype)}
+            for shape, dtype in tqdm(cases, desc="passes")
         ],
         "memory": [
             {
