@@ -30,7 +30,9 @@ FEW = 64  # up to so many classes a block is stored class by class: longer inner
 BUFFER = 1024  # at most a row: into a longer one NumPy copies a row's number once a class
 
 REACH = 0.5  # how far from 0 the series for φ serves
-NEAR = REACH**2 / 8  # KL ≤ range(log(q/p))²/8 (Hoeffding): what spans REACH is near
+# The least KL for `_apart`, which divides by it what the exponentials are off by: about
+# an eps, for NumPy's in float32 two. What spans at most REACH has a KL ≤ REACH²/8 = 1/32.
+NEAR = {"float32": 1 / 16, "float64": 1 / 32}
 
 # ½x coth ½x = 1 + x²/12 − x⁴/720 + …, with B₂ₙ/(2n)! in Bernoulli's numbers B₂ₙ.
 COTH = [1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160]
@@ -75,7 +77,7 @@ def soft_loss_and_grad(
     # Not quite 0 at infinity, so that -inf β is -inf; yet too small to be seen beside 1.
     beta = max(1 / temperature, float(np.finfo(dtype).tiny) ** 0.8)
     unit = 1 / beta if scaled else 1.0
-    near = NEAR if temperature < np.inf else 1e-7
+    near = NEAR[dtype.name] if temperature < np.inf else 1e-7
     step = max(1, BLOCK // (student.shape[-1] * dtype.itemsize))
     (student, teacher, loss, grad), blocks = _in_blocks(student, teacher, loss, grad, step)
     with np.errstate(all="ignore"):
@@ -177,7 +179,7 @@ def _block(
 
 
 def _spans_little(z: FloatArray, v: FloatArray, beta: float) -> bool:
-    """Whether log(q/p) spans at most REACH in each row."""
+    """Whether log(q/p) spans at most REACH in each row; then KL ≤ REACH²/8 (Hoeffding)."""
     x = z - v
     span = _max(x) - _reduce(np.minimum, x)
     return bool((span * beta <= REACH).all())

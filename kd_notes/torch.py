@@ -247,7 +247,7 @@ def _loss_and_slope(
     beta = _beta(temperature, dtype)
     unit = 1 / beta if scaled else 1.0
     # Not "< inf": torch.compile takes a number that varies for a finite one.
-    near = NEAR if temperature <= sys.float_info.max else 1e-7
+    near = NEAR[_name(dtype)] if temperature <= sys.float_info.max else 1e-7
     classes = student.shape[-1]
     z, v = student.reshape(-1, classes), teacher.reshape(-1, classes)
     if _may_look(z):
@@ -356,7 +356,7 @@ def _near(z: Tensor, v: Tensor, beta: float, unit: float) -> tuple[Tensor, Tenso
 def _phi_over_square(x: Tensor) -> Tensor:
     """Return φ(x)/x² up to REACH:  h / (1 − xh)  with  h = ½ − (½x coth ½x − 1)/x."""
     square = x * x
-    *coefficients, last = COTH[: TERMS[str(x.dtype).removeprefix("torch.")]]
+    *coefficients, last = COTH[: TERMS[_name(x.dtype)]]
     h = torch.full_like(x, last)
     for c in reversed(coefficients):
         h *= square
@@ -389,6 +389,10 @@ def _happens(condition: Tensor) -> bool:
 def _beta(temperature: float, dtype: torch.dtype) -> float:
     """Return 1/τ, not quite 0 at infinity: -inf β is -inf, and 1 + β is 1."""
     return max(1 / temperature, math.pow(torch.finfo(dtype).tiny, 0.8))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
