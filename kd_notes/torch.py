@@ -320,17 +320,14 @@ def _near(z: Tensor, v: Tensor, beta: float, unit: float) -> tuple[Tensor, Tenso
     so  q − p = p (eᵈ − 1 − S) / (1 + S).  The unit goes with d before it is squared:
     x = unit·d is a difference of logits, which no temperature makes underflow.
     """
-    # Measured from the teacher's top class: if p is nearly 1, the mean is a small sum.
-    top = v.argmax(-1, keepdim=True)
-    z, v = z - z.gather(-1, top), v - v.gather(-1, top)
-    p = (v * beta).exp_()
+    highest = v.amax(-1, keepdim=True)
+    p = ((v - highest) * beta).exp_()
     total = p.sum(-1, keepdim=True)
     x = z - v
-    excluded = v == -math.inf if _happens(~x.sum().isfinite()) else None
-    if excluded is not None:
-        x.masked_fill_(excluded, 0)
-    mean = (p * x).sum(-1, keepdim=True) / total
-    x -= mean
+    excluding = _happens(~x.sum().isfinite())
+    if excluding:
+        x.masked_fill_(v == -math.inf, 0)
+    center = _center(x, p, total)
     d = x * beta
     if unit == 1:
         x = d
@@ -338,10 +335,10 @@ def _near(z: Tensor, v: Tensor, beta: float, unit: float) -> tuple[Tensor, Tenso
     bend = px * _phi_over_square(d)  # unit·p φ(d) / d
     rise = bend * d + px  # unit·p (eᵈ − 1)
     bend *= x  # unit²·p φ(d)
-    if excluded is not None or _happens(~_spans_little(d)):
+    if excluding or _happens(~_spans_little(d)):
         # p eᵈ as one exponential: p may underflow, or eᵈ overflow.
-        wide = d.abs() > REACH if excluded is None else (d.abs() > REACH) | excluded
-        far = unit * (((z - mean) * beta).exp_() - p)
+        far = unit * (((z - highest - center) * beta).exp_() - p)
+        wide = (d.abs() > REACH) | (v == -math.inf)
         rise = torch.where(wide, far, rise)
         bend = torch.where(wide, unit * (far - px), bend)
     t = bend.sum(-1, keepdim=True) / total
@@ -351,6 +348,18 @@ def _near(z: Tensor, v: Tensor, beta: float, unit: float) -> tuple[Tensor, Tenso
     _balance(rise, p, total)
     rise /= (1 + s) * total
     return loss, rise
+
+
+def _center(x: Tensor, p: Tensor, total: Tensor) -> Tensor:
+    """Subtract from x its mean under p, and return what that is."""
+    origin = x.amax(-1, keepdim=True)
+    if _happens(total < 2):  # measured from a dominant class, of p nearly 1, the mean is small
+        top = p.argmax(-1, keepdim=True)
+        origin = torch.where(total < 2, x.gather(-1, top), origin)
+    x -= origin
+    mean = (p * x).sum(-1, keepdim=True) / total
+    x -= mean
+    return origin + mean
 
 
 def _phi_over_square(x: Tensor) -> Tensor:
