@@ -157,9 +157,17 @@ def _sum(rows: FloatArray) -> FloatArray:
 
 
 def _block(
-    z: FloatArray, v: FloatArray, beta: float, unit: float, near: float, slope: FloatArray | None
+    z: FloatArray,
+    v: FloatArray,
+    beta: float,
+    unit: float,
+    near: float,
+    slope: FloatArray | None,
 ) -> FloatArray:
-    """Return unit²·KL, `(n, 1)`, of n rows, and put unit·(q − p), `(n, K)`, into `slope`."""
+    """Return unit²·KL of n rows, `(n, 1)`.
+
+    Into `slope`, if it is given, goes unit·(q − p), `(n, K)`.
+    """
     part = slice(1), slice(FEW)  # which decides for most blocks
     if _spans_little(z[part], v[part], beta) and _spans_little(z, v, beta):
         return _near(z, v, beta, unit, slope)
@@ -186,20 +194,26 @@ def _spans_little(z: FloatArray, v: FloatArray, beta: float) -> bool:
 
 
 def _apart(
-    a: FloatArray, b: FloatArray, x: FloatArray, unit: float, slope: FloatArray | None
+    a: FloatArray,
+    b: FloatArray,
+    x: FloatArray,
+    unit: float,
+    slope: FloatArray | None,
 ) -> FloatArray:
-    """Return KL from a = log q, b = log p and x = a − b; put unit·(q − p) into `slope`.
+    """Return KL, and put unit·(q − p) into `slope`.
 
-    Both logarithms may be off by a constant. With Z = Σ eᵇ and r = Z / Σ eᵃ,
+    They come from a = log q, b = log p and x = a − b, where either logarithm
+    may be off by a constant. With  Z = Σ eᵇ  and  r = Z / Σ eᵃ,
     log(q/p) = x + log r  and  Z (q − p) = r eᵃ − eᵇ,  so
-    Z p φ(log(q/p)) = (r eᵃ − eᵇ) − eᵇ (x + log r).  All is done in place. One rounded
-    log r serves both places: what it is off by enters the sum squared.
+    Z p φ(log(q/p)) = (r eᵃ − eᵇ) − eᵇ (x + log r).  All is done in place.
+    One rounded log r serves both places: what it is off by enters squared.
     """
     excluded = None if np.isfinite(x).all() else b == -np.inf
     q, p = np.exp(a, out=a), np.exp(b, out=b)
     if excluded is not None:
         x[excluded] = 0  # 0 log 0 = 0
-        p[x == -np.inf] += np.finfo(p.dtype).tiny  # not 0 even if it underflowed
+        # Where only q is 0, p is not, even if it underflowed.
+        p[x == -np.inf] += np.finfo(p.dtype).tiny
     total = _sum(p)
     log_r = np.log(total / _sum(q))
     q *= np.exp(log_r)
@@ -214,14 +228,19 @@ def _apart(
 
 
 def _near(
-    z: FloatArray, v: FloatArray, beta: float, unit: float, slope: FloatArray | None
+    z: FloatArray,
+    v: FloatArray,
+    beta: float,
+    unit: float,
+    slope: FloatArray | None,
 ) -> FloatArray:
     """Return unit²·KL where KL is small, and put unit·(q − p) into `slope`.
 
     They come from d = log(q/p) minus its mean. As Σ p d = 0,
-    KL = log Σ p eᵈ = log(1 + S)  with  S = Σ p φ(d),  and  q = p eᵈ / (1 + S),
-    so  q − p = p (eᵈ − 1 − S) / (1 + S).  The unit goes with d before it is squared:
-    x = unit·d is a difference of logits, which no temperature makes underflow.
+    KL = log Σ p eᵈ = log(1 + S)  with  S = Σ p φ(d),  and
+    q = p eᵈ / (1 + S),  so  q − p = p (eᵈ − 1 − S) / (1 + S).
+    The unit goes with d before it is squared: x = unit·d is a difference of
+    logits, which no temperature makes underflow.
     """
     highest = _max(v)
     p = np.exp((v - highest) * beta)
@@ -251,9 +270,15 @@ def _near(
     return loss
 
 
-def _center(x: FloatArray, p: FloatArray, total: FloatArray, i: Index, top: Index) -> FloatArray:
+def _center(
+    x: FloatArray,
+    p: FloatArray,
+    total: FloatArray,
+    i: Index,
+    top: Index,
+) -> FloatArray:
     """Subtract from x its mean under p, and return what that is."""
-    # Measured from a dominant class, of p nearly 1, the mean is a small sum.
+    # From a dominant class, of p nearly 1, the mean is a small sum.
     origin = _max(x)
     origin[i, 0] = x[i, top]
     x -= origin
@@ -262,8 +287,12 @@ def _center(x: FloatArray, p: FloatArray, total: FloatArray, i: Index, top: Inde
     return origin + mean
 
 
-def _rise_and_bend(p: FloatArray, d: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return unit·p (eᵈ − 1) and unit²·p φ(d), with x = unit·d, by φ's series."""
+def _rise_and_bend(
+    p: FloatArray,
+    d: FloatArray,
+    x: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Return unit·p (eᵈ − 1) and unit²·p φ(d), where x = unit·d."""
     px = p * x
     bend = px * _phi_over_square(d)
     rise = bend * d
@@ -273,9 +302,10 @@ def _rise_and_bend(p: FloatArray, d: FloatArray, x: FloatArray) -> tuple[FloatAr
 
 
 def _phi_over_square(x: FloatArray) -> FloatArray:
-    """Return φ(x)/x² up to REACH:  h / (1 − xh)  with  h = ½ − (½x coth ½x − 1)/x.
+    """Return φ(x)/x² up to REACH, as  h / (1 − xh).
 
-    For  x / (eˣ − 1) = ½x coth ½x − ½x = 1 − xh,  and so  eˣ − 1 = x / (1 − xh).
+    Here  h = ½ − (½x coth ½x − 1)/x.  So  x / (eˣ − 1) = ½x coth ½x − ½x
+    = 1 − xh,  and  eˣ − 1 = x / (1 − xh).
     """
     square = x * x
     h: Any
@@ -300,8 +330,8 @@ def _dominant(p: FloatArray, total: FloatArray) -> tuple[Index, Index]:
 def _balance(slope: FloatArray, i: Index, top: Index) -> None:
     """Make the slopes of rows i sum to 0 by that of their dominant class.
 
-    It is minus the sum of the others', and may be far smaller than the q and p whose
-    difference it is.
+    It is minus the sum of the others', and may be far smaller than the q and p
+    whose difference it is.
     """
     if i.size:
         slope[i, top] -= _sum(_stored(slope[i], slope.dtype))[:, 0]
