@@ -6,6 +6,7 @@ it neither load fonts from files nor fetch other pages.
 
 import base64
 import importlib.util
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_the
 # Formulas drawn with SVG need no fonts, and this one file holds all that our formulas use.
 MATHJAX = "tex-svg.js"
 ICONS = "icons.css"
+AFTER_FORMULA = re.compile(r"(\\\)</span>)([-.,;:!?)’”])")
 # The search page fetches every page it found, for a summary.
 NO_SUMMARY = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:'"
 # The theme's own script decides after the page is drawn: who reads in the dark sees a flash.
@@ -48,15 +50,19 @@ def finish(app, exception):
     (static / ICONS).write_text(icons())
 
 
-def mark_references_as_list(app, pagename, templatename, context, doctree):
-    """Give references the role that the list around them needs for a screen reader."""
-    context["body"] = context.get("body", "").replace("doc-biblioentry", "listitem")
+def mend(app, pagename, templatename, context, doctree):
+    """Mend in a page's HTML what Sphinx writes."""
+    body = context.get("body", "")
+    # The role that the list around references needs for a screen reader.
+    body = body.replace("doc-biblioentry", "listitem")
+    # A browser would start a line with the comma after a formula; the joiner forbids it.
+    context["body"] = AFTER_FORMULA.sub(r"\1&#8288;\2", body)
 
 
 def setup(app):
     """Connect the above to Sphinx."""
     app.connect("config-inited", use_mathjax_from_one_file)
-    app.connect("html-page-context", mark_references_as_list)
+    app.connect("html-page-context", mend)
     app.connect("build-finished", finish)
     app.add_js_file(None, body=THEME_AT_ONCE, priority=100)
     app.add_js_file(None, body=NO_SUMMARY, priority=300)
