@@ -330,8 +330,8 @@ def _dominant(p: FloatArray, total: FloatArray) -> tuple[Index, Index]:
 def _balance(slope: FloatArray, i: Index, top: Index) -> None:
     """Make the slopes of rows i sum to 0 by that of their dominant class.
 
-    It is minus the sum of the others', and may be far smaller than the q and p
-    whose difference it is.
+    It is minus the sum of the others', and may be far smaller than the q
+    and p whose difference it is.
     """
     if i.size:
         slope[i, top] -= _sum(_stored(slope[i], slope.dtype))[:, 0]
