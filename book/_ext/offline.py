@@ -16,7 +16,7 @@ THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_the
 # Formulas drawn with SVG need no fonts, and this one file holds all that our formulas use.
 MATHJAX = "tex-svg.js"
 ICONS = "icons.css"
-AFTER_FORMULA = re.compile(r"(\\\)</span>)([-.,;:!?)’”])")
+FORMULA_AND_POINT = re.compile(r"(<span class=\"math [^<]*</span>[-.,;:!?)’”]+)")
 # The search page fetches every page it found, for a summary.
 NO_SUMMARY = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:'"
 # The theme's own script decides after the page is drawn: who reads in the dark sees a flash.
@@ -55,8 +55,8 @@ def mend(app, pagename, templatename, context, doctree):
     body = context.get("body", "")
     # The role that the list around references needs for a screen reader.
     body = body.replace("doc-biblioentry", "listitem")
-    # A browser would start a line with the comma after a formula; the joiner forbids it.
-    context["body"] = AFTER_FORMULA.sub(r"\1&#8288;\2", body)
+    # A browser would begin a line with the comma after a formula.
+    context["body"] = FORMULA_AND_POINT.sub(r'<span class="one-line">\1</span>', body)
 
 
 def setup(app):
