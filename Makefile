@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SITE := _build/html
 READ := $(wildcard kd_notes/*.py book/explorer.*) benchmarks/results.json
+TORCH = $(wildcard $(VENV)/lib/*/site-packages/torch)
+CHAPTER = $(filter-out $(if $(TORCH),,%_in_pytorch.ipynb),$(wildcard notebooks/*.ipynb))
 
 .PHONY: book test site-test lint check torch lab serve bench notebooks clean
 .DELETE_ON_ERROR:
@@ -58,10 +60,12 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/figures.py
 
-# Run the chapters and store their outputs, as they are committed.
+# Run the chapters, or one, and store their outputs, as they are committed. A second pass joins
+# the pieces in which printed text happens to arrive; in the first it would come before the run.
 notebooks: $(VENV)/installed
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute \
-	    --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	    --ExecutePreprocessor.record_timing=False $(CHAPTER)
+	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams $(CHAPTER)
 
 clean:
 	rm -rf _build $(VENV)
