@@ -59,7 +59,7 @@ def one_hot(labels: ArrayLike, num_classes: int) -> FloatArray:
 
 
 def cross_entropy_loss(logits: ArrayLike, labels: ArrayLike) -> Any:
-    r"""Return the cross-entropy of softmax predictions under labels (Eq. 1).
+    r"""Return the cross-entropy of softmax predictions under labels.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def cross_entropy_loss(logits: ArrayLike, labels: ArrayLike) -> Any:
 
 
 def cross_entropy_grad(logits: ArrayLike, labels: ArrayLike) -> FloatArray:
-    r"""Return the gradient of `cross_entropy_loss` with respect to the logits (Eq. 3).
+    r"""Return the gradient of `cross_entropy_loss` with respect to the logits.
 
     Parameters
     ----------

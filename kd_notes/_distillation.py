@@ -36,7 +36,7 @@ def kd_loss(
     *,
     scaled: bool = True,
 ) -> Any:
-    r"""Return the knowledge distillation loss (Eq. 8), by default times temperature squared.
+    r"""Return the knowledge distillation loss, by default times temperature squared.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def kd_grad(
     *,
     scaled: bool = True,
 ) -> FloatArray:
-    r"""Return the gradient of `kd_loss` with respect to the student's logits (Eq. 10).
+    r"""Return the gradient of `kd_loss` with respect to the student's logits.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def knowledge_distillation_loss(
     *,
     scaled: bool = True,
 ) -> Any:
-    r"""Return the KD loss mixed with cross-entropy on the labels (Eq. 13).
+    r"""Return the KD loss mixed with cross-entropy on the labels.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ __all__ = ["kl_divergence", "skew_jensen_divergence"]
 
 
 def kl_divergence(p: ArrayLike, q: ArrayLike) -> Any:
-    r"""Return the Kullback-Leibler divergence of two distributions (Eq. 8).
+    r"""Return the Kullback-Leibler divergence of two distributions.
 
     Parameters
     ----------

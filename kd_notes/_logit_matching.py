@@ -18,7 +18,7 @@ __all__ = [
 
 
 def logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Any:
-    r"""Return half the mean squared difference of the logits (Eq. 6).
+    r"""Return half the mean squared difference of the logits.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def logit_matching_grad(student_logits: ArrayLike, teacher_logits: ArrayLike) ->
 
 
 def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Any:
-    r"""Return half the variance of the logit differences (Eq. 12).
+    r"""Return half the variance of the logit differences.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: A
 def regularized_logit_matching_grad(
     student_logits: ArrayLike, teacher_logits: ArrayLike
 ) -> FloatArray:
-    r"""Return the gradient of `regularized_logit_matching_loss` (Eq. 11).
+    r"""Return the gradient of `regularized_logit_matching_loss`.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ __all__ = [
 
 
 def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Any:
-    r"""Return cross-entropy mixed with the divergence from uniform (Eq. 4).
+    r"""Return cross-entropy mixed with the divergence from uniform.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
 
 
 def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Any:
-    r"""Return cross-entropy mixed with the divergence to uniform (Eq. 5).
+    r"""Return cross-entropy mixed with the divergence to uniform.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ __all__ = ["entropy", "log_softmax", "softmax", "softmax_jacobian"]
 
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
-    r"""Return the class probabilities of logits at a temperature (Eq. 7).
+    r"""Return the class probabilities of logits at a temperature.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def log_softmax(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
 
 
 def softmax_jacobian(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
-    r"""Return the derivative of every probability with respect to every logit (Eq. 9).
+    r"""Return the derivative of every probability with respect to every logit.
 
     Parameters
     ----------

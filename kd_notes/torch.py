@@ -42,7 +42,7 @@ def kd_loss(
     *,
     scaled: bool = True,
 ) -> Tensor:
-    r"""Return the knowledge distillation loss (Eq. 8), by default times temperature squared.
+    r"""Return the knowledge distillation loss, by default times temperature squared.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def kd_loss(
 
 
 class KnowledgeDistillationLoss(torch.nn.Module):
-    r"""The KD loss mixed with cross-entropy on the labels (Eq. 13), for a training loop.
+    r"""The KD loss mixed with cross-entropy on the labels, for a training loop.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,12 @@ def test_docstring_has_every_section_and_names_every_parameter(name):
     documented = lines[lines.index("Parameters") + 2 : lines.index("Returns")]
     names = [n for line in documented if line[:1].strip() for n in line.split(", ")]
     assert names == list(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize("name", INTERFACE)
+def test_docstring_begins_with_one_sentence_that_the_api_page_does_not_cut(name):
+    first = inspect.getdoc(getattr(kd_notes, name)).splitlines()[0]
+    assert re.fullmatch(r"[^.]+\.", first)
 
 
 def test_import_loads_numpy_and_nothing_else_heavy():

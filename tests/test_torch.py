@@ -1,8 +1,10 @@
 """`kd_notes.torch` against the NumPy core, PyTorch's own losses, and finite differences."""
 
+import inspect
 import itertools
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -499,6 +501,12 @@ def test_the_lines_to_copy_run():
     names["loss"].backward()
     assert student.weight.grad is not None
     assert teacher.weight.grad is None
+
+
+@pytest.mark.parametrize("name", kd_torch.__all__)
+def test_docstring_begins_with_one_sentence_that_the_api_page_does_not_cut(name):
+    first = inspect.getdoc(getattr(kd_torch, name)).splitlines()[0]
+    assert re.fullmatch(r"[^.]+\.", first)
 
 
 def test_a_missing_pytorch_is_named_with_the_extra_that_brings_it():
