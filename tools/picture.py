@@ -15,7 +15,11 @@ def main() -> None:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for theme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": 1280, "height": 960}, color_scheme=theme)
+            page = browser.new_page(
+                viewport={"width": 1280, "height": 1030},  # which holds all three charts
+                color_scheme=theme,
+                reduced_motion="reduce",  # or the page scrolls smoothly, as far as it gets
+            )
             page.goto(PAGE.as_uri() + "#see-it-for-yourself")
             page.evaluate("async () => { await window.MathJax?.startup.promise }")
             page.evaluate("async () => { await document.fonts.ready }")
