@@ -22,7 +22,7 @@ try:
     from torch import Tensor
 except ImportError as error:
     raise ImportError(
-        "kd_notes.torch needs PyTorch, which `pip install kd-notes[torch]` brings"
+        'kd_notes.torch needs PyTorch; install it, or, in a clone, `pip install ".[torch]"`'
     ) from error
 
 __all__ = ["KnowledgeDistillationLoss", "kd_loss"]

@@ -509,8 +509,8 @@ def test_docstring_begins_with_one_sentence_that_the_api_page_does_not_cut(name)
     assert re.fullmatch(r"[^.]+\.", first)
 
 
-def test_a_missing_pytorch_is_named_with_the_extra_that_brings_it():
+def test_a_missing_pytorch_is_named_with_the_command_that_brings_it():
     code = "import sys; sys.modules['torch'] = None; import kd_notes.torch"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "ImportError: kd_notes.torch needs PyTorch" in run.stderr
-    assert "kd-notes[torch]" in run.stderr
+    assert 'pip install ".[torch]"' in run.stderr
