@@ -492,12 +492,12 @@ def test_the_module_refuses_to_be_made(arguments, message):
         KnowledgeDistillationLoss(**arguments)
 
 
-def test_the_lines_to_copy_run():
+@pytest.mark.parametrize("page", ["README.md", "book/training.md"])
+def test_the_lines_to_copy_run(page):
     x, labels = torch.ones(6, 4), torch.arange(6) % 3
     student, teacher = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
     names = {"x": x, "labels": labels, "student": student, "teacher": teacher}
-    page = (ROOT / "book" / "training.md").read_text()
-    exec(page.split("```python")[1].split("```")[0], names)
+    exec((ROOT / page).read_text().split("```python")[-1].split("```")[0], names)
     names["loss"].backward()
     assert student.weight.grad is not None
     assert teacher.weight.grad is None
