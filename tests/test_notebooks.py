@@ -36,6 +36,13 @@ def test_the_table_of_contents_lists_it(path):
 
 
 @each_notebook
+@pytest.mark.parametrize("page", ["README.md", "book/intro.md"])
+def test_the_table_of_chapters_has_a_row_for_it(page, path):
+    rows = [line for line in (ROOT / page).read_text().splitlines() if line.startswith("| [")]
+    assert any(f"notebooks/{path.name})" in row for row in rows)
+
+
+@each_notebook
 def test_every_cell_was_run_in_order(path):
     counts = [cell.execution_count for cell in code_cells(path)]
     assert counts == list(range(1, len(counts) + 1))
@@ -77,10 +84,13 @@ def test_every_figure_has_a_name_a_caption_and_alt_text(path):
     for cell in code_cells(path):
         kinds = [kind for output in cell.outputs for kind in output.get("data", {})]
         if any(kind.startswith("image/") for kind in kinds):
-            myst = cell.metadata.mystnb
-            assert myst.image.alt
-            assert myst.figure.name
-            assert myst.figure.caption
+            myst = cell.metadata.get("mystnb", {})
+            figure, image = myst.get("figure", {}), myst.get("image", {})
+            assert all([figure.get("name"), figure.get("caption"), image.get("alt")]), (
+                "the metadata of a cell with a figure must hold "
+                '{"mystnb": {"figure": {"name": …, "caption": …}, "image": {"alt": …}}}; '
+                f"got {dict(myst)} for\n{cell.source}"
+            )
 
 
 def test_chapters_are_numbered_as_their_files_are():
