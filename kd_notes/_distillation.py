@@ -41,9 +41,9 @@ def kd_loss(
     Parameters
     ----------
     student_logits, teacher_logits
-        `(..., K)`. A class that both exclude (`-inf`) takes no part; one that only the
-        student excludes makes the loss `inf`; one that only the teacher excludes has no
-        teacher probability.
+        `(..., K)`, with the K classes on the last axis. A class that both exclude (`-inf`)
+        takes no part; one that only the student excludes makes the loss `inf`; one that only
+        the teacher excludes has no teacher probability.
     temperature
         Greater than 0, `inf` allowed.
     scaled
@@ -53,7 +53,9 @@ def kd_loss(
     Returns
     -------
     array `(...)`
-        One loss per example, in nats; never negative.
+        One loss per example, in nats; never negative; `.mean()` averages a batch. Its
+        dtype is what the two dtypes promote to, where integers count as float64. If both are
+        plain lists, the loss of one example is a plain `float`.
 
     Raises
     ------
