@@ -53,9 +53,9 @@ def kd_loss(
     Returns
     -------
     array `(...)`
-        One loss per example, in nats; never negative; `.mean()` averages a batch. Its
-        dtype is what the two dtypes promote to, where integers count as float64. If both are
-        plain lists, the loss of one example is a plain `float`.
+        One loss per example, never negative, in nats if not scaled; `.mean()` averages a
+        batch. Its dtype is what the two dtypes promote to, where integers count as float64. If
+        both are plain lists, the loss of one example is a plain `float`.
 
     Raises
     ------
@@ -204,7 +204,8 @@ def knowledge_distillation_loss(
     Returns
     -------
     array `(...)`
-        One loss per example, in nats. For one example given as plain lists, a plain float.
+        One loss per example, in nats if not scaled. For one example given as plain lists,
+        a plain float.
 
     Raises
     ------

@@ -61,8 +61,8 @@ def soft_loss_and_grad(
     scaled
         Whether both results are multiplied by temperature squared.
     loss, grad
-        `(...)` and `(..., K)`, where to put the results, in nats. What is not asked for
-        is not computed.
+        `(...)` and `(..., K)`, where to put the results. What is not asked for is not
+        computed.
 
     Notes
     -----

@@ -29,7 +29,7 @@ def logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) ->
     Returns
     -------
     array `(...)`
-        One loss per example, in nats squared (logits are log-odds).
+        One loss per example.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: A
     Returns
     -------
     array `(...)`
-        One loss per example, in nats squared.
+        One loss per example.
 
     Raises
     ------

@@ -59,8 +59,8 @@ def kd_loss(
     Returns
     -------
     tensor `(...)`
-        One loss per example, in nats; never negative. Its dtype is what the two dtypes
-        promote to; float16 and bfloat16 are computed in float32.
+        One loss per example, never negative; in nats if not scaled. Its dtype is what the two
+        dtypes promote to; float16 and bfloat16 are computed in float32.
 
     Raises
     ------
