@@ -156,7 +156,7 @@ def probability_chart():
             class_color(),
             alt.FillOpacity("network:O", scale=faint_and_full, legend=None),
         ),
-        bars.mark_text(dy=-7, fontSize=10).encode(text=alt.Text("p:Q", format=".2f")),
+        bars.mark_text(dy=-6, fontSize=9).encode(text=alt.Text("p:Q", format=".2f")),
     )
     return (
         at_the_slider(explored(layers))
@@ -179,8 +179,8 @@ def gradient_chart():
     )
     return at_the_slider(explored(layers)).properties(
         height=190,
-        description="Bars: the gradient with respect to each logit of the student, which its"
-        " logits go against, and a mark at the limit of each.",
+        description="Bars: the gradient of the loss times the temperature squared, with respect to"
+        " each logit of the student, and a mark at the limit of each.",
     )
 
 
@@ -191,7 +191,7 @@ def loss_chart():
         title="temperature τ",
     )
     across = alt.X("across:Q", axis=ticks, scale=alt.Scale(domain=[-1, 3.8]))
-    height = alt.Y("kd:Q", title="nats²", axis=alt.Axis(minExtent=40), scale=alt.Scale(nice=False))
+    height = alt.Y("kd:Q", title="τ² KD", axis=alt.Axis(minExtent=40), scale=alt.Scale(nice=False))
     chart = alt.Chart().encode(across)
     here = at_the_slider(chart)
     layers = alt.layer(

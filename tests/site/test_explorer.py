@@ -128,6 +128,8 @@ def test_the_gradient_answers_a_logit(explorer):
     assert slider.locator("+ output").text_content() == "6.1"
     after = gradient_bars(explorer)[0]
     assert np.all((after > before) == [False, True, False, False, False])
+    slider.press("Home")
+    assert slider.locator("+ output").text_content() == "−2"
 
 
 def test_the_mouse_drags_to_infinity(explorer):
