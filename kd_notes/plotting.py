@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 from kd_notes._distillation import kd_grad, kd_loss
@@ -116,12 +117,13 @@ def _draw_probabilities(axes: Axes, student: Logits, teacher: Logits, temperatur
     classes = np.arange(1, len(student) + 1)
     colors = [f"C{k}" for k in classes]
     networks = [("teacher", teacher, -0.2, 0.3), ("student", student, 0.2, 1)]
-    for network, logits, offset, alpha in networks:
+    for _, logits, offset, alpha in networks:
         p = softmax(logits, temperature)
-        bars = axes.bar(classes + offset, p, 0.4, color=colors, alpha=alpha, label=network)
+        bars = axes.bar(classes + offset, p, 0.4, color=colors, alpha=alpha)
         axes.bar_label(bars, fmt="%.2f", fontsize="x-small", color=INK)
-    axes.set(ylim=(0, 1.1), ylabel="probability")
-    axes.legend(fontsize="small")
+    axes.set(ylim=(0, 1.1), xlabel="class", ylabel="probability")
+    names = [Patch(facecolor=INK, alpha=alpha, label=network) for network, *_, alpha in networks]
+    axes.legend(handles=names, fontsize="small")
 
 
 def _draw_gradient(axes: Axes, student: Logits, teacher: Logits, temperature: float) -> None:
@@ -134,7 +136,8 @@ def _draw_gradient(axes: Axes, student: Logits, teacher: Logits, temperature: fl
     axes.set(xlabel="class", ylabel="τ (pˢ − pᵗ)")
     axes.legend(fontsize="small")
     numbers = axes.secondary_xaxis("top")
-    numbers.set_xticks(classes, [f"{value:.3f}" for value in gradient], fontsize="x-small")
+    values = [f"{value:.3f}".replace("-", "−") for value in gradient]
+    numbers.set_xticks(classes, values, fontsize="x-small")
     numbers.tick_params(length=0)
     numbers.spines["top"].set_visible(False)
 
@@ -154,7 +157,7 @@ def _draw_sandwich(axes: Axes, student: Logits, teacher: Logits, temperature: fl
     axes.plot(here, kd_loss(student, teacher, temperature), "o", color="C0")
     axes.set_xticks([0.1, 1, 10, 100, 1000, at_infinity], ["0.1", "1", "10", "100", "1000", "∞"])
     axes.minorticks_off()
-    axes.set(xlabel="temperature τ", ylabel="τ²·KD in nats²", ylim=(0, top))
+    axes.set(xlabel="temperature τ", ylabel="τ²·KD", ylim=(0, top))
 
 
 def _sandwich(student: Logits, teacher: Logits, limit: float) -> tuple[Logits, Logits]:
