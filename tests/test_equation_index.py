@@ -34,14 +34,22 @@ def test_every_target_exists(row):
     _, _, sections, functions, tests = row
     labels = re.findall(r"\{ref\}`(?:[^`<]*<)?([\w-]+)>?`", sections)
     names = re.findall(r"`~kd_notes\.([\w.]+)`", functions)
-    targets = re.findall(r"`(\w+\.py)::(\w+)`", tests)
+    targets = re.findall(r"`(\w+\.py)`: ([\w ]+)", tests)
     assert labels
     assert names
     assert targets
     assert set(labels) <= LABELS
     assert set(names) <= {*kd_notes.__all__, *IN_TORCH}
-    for file, test in targets:
+    for file, words in targets:
+        test = "test_" + words.replace(" ", "_")
         assert re.search(rf"^def {test}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE)
+
+
+def test_every_section_has_the_number_of_its_chapter():
+    chapters = {label: int(path.stem[:2]) for path in NOTEBOOKS for label in labels(path)}
+    numbers = re.findall(r"(\d+): \{ref\}`([\w-]+)`", INDEX)
+    assert {label for _, label in numbers} == SECTIONS
+    assert [label for number, label in numbers if chapters[label] != int(number)] == []
 
 
 @pytest.mark.parametrize("path", PROVING, ids=lambda path: path.stem)
