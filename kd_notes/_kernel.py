@@ -74,10 +74,11 @@ def soft_loss_and_grad(
     loss is `inf`, and its gradient q − p times a huge but finite number.
     """
     dtype = np.result_type(np.float32, student, teacher)
+    tiny, huge = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
     # Not quite 0 at infinity, so that -inf β is -inf; yet too small to be seen beside 1.
-    beta = max(1 / temperature, float(np.finfo(dtype).tiny) ** 0.8)
+    beta = min(max(1 / temperature, tiny**0.8), huge)  # nor infinite: 0 β is 0
     unit = 1 / beta if scaled else 1.0
-    near = NEAR[dtype.name] if temperature < np.inf else 1e-7
+    near = NEAR[dtype.name] if unit * unit < huge else 1e-7
     step = max(1, BLOCK // (student.shape[-1] * dtype.itemsize))
     (student, teacher, loss, grad), blocks = _in_blocks(student, teacher, loss, grad, step)
     with np.errstate(all="ignore"):
@@ -175,7 +176,7 @@ def _block(
     a *= beta
     b *= beta
     kl = _apart(a, b, a - b, unit, slope)
-    loss = kl * (unit * unit)
+    loss = kl * unit * unit
     i = np.flatnonzero(kl < near)
     if i.size:
         z, v = _stored(z[i], z.dtype), _stored(v[i], v.dtype)

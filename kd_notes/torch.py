@@ -9,7 +9,6 @@ everything is computed and `torch.where` chooses.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -246,8 +245,7 @@ def _loss_and_slope(
     dtype = _wide(torch.promote_types(student.dtype, teacher.dtype))
     beta = _beta(temperature, dtype)
     unit = 1 / beta if scaled else 1.0
-    # Not "< inf": torch.compile takes a number that varies for a finite one.
-    near = NEAR[_name(dtype)] if temperature <= sys.float_info.max else 1e-7
+    near = NEAR[_name(dtype)] if unit * unit < torch.finfo(dtype).max else 1e-7
     classes = student.shape[-1]
     z, v = student.reshape(-1, classes), teacher.reshape(-1, classes)
     if _may_look(z):
@@ -396,8 +394,9 @@ def _happens(condition: Tensor) -> bool:
 
 
 def _beta(temperature: float, dtype: torch.dtype) -> float:
-    """Return 1/τ, not quite 0 at infinity: -inf β is -inf, and 1 + β is 1."""
-    return max(1 / temperature, math.pow(torch.finfo(dtype).tiny, 0.8))
+    """Return 1/τ, not quite 0 at infinity: -inf β is -inf, and 1 + β is 1; nor infinite."""
+    info = torch.finfo(dtype)
+    return min(max(1 / temperature, math.pow(info.tiny, 0.8)), info.max)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -170,6 +170,21 @@ def test_the_promise_is_kept_in_a_crowd(rng):
 
 
 @each_dtype
+@pytest.mark.parametrize("temperature", [1e-320, 1e-40, 1e20, 1e160])
+@pytest.mark.parametrize("num_classes", [3, 100])
+def test_no_temperature_is_too_extreme(num_classes, temperature, dtype, rng):
+    student, teacher = rng.normal(size=(2, 3, num_classes)).astype(dtype)
+    teacher[0, 0] = student[1, 1] = teacher[1, 1] = -np.inf
+    loss, grad = kd_loss_and_grad(student, teacher, temperature)
+    assert (loss >= 0).all()
+    assert np.isfinite(grad).all()
+    finite = np.isfinite(loss)
+    cold = max(temperature, float(np.finfo(dtype).tiny))  # what is below is not told apart
+    expected = kd_loss(student.astype(float), teacher.astype(float), cold)
+    np.testing.assert_allclose(loss[finite], expected[finite], rtol=1e-5, atol=cold / 1e30)
+
+
+@each_dtype
 def test_the_series_is_right_to_the_last_units(dtype):
     x = np.concatenate([np.linspace(-0.5, 0.5, 501), [1e-30, -1e-10, 1e-5]]).astype(dtype)
     with mp.workdps(200):
