@@ -16,7 +16,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for theme in ("light", "dark"):
             page = browser.new_page(
-                viewport={"width": 1280, "height": 1030},  # which holds all three charts
+                viewport={"width": 1280, "height": 1060},  # which holds all three charts
                 color_scheme=theme,
                 reduced_motion="reduce",  # or the page scrolls smoothly, as far as it gets
             )
