@@ -16,14 +16,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kd_notes._checks import FloatArray
-
-Index: TypeAlias = NDArray[np.intp]
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
@@ -223,7 +220,7 @@ def _apart(
     x *= p
     kl = _sum(np.subtract(q, x, out=x)) / total
     if slope is not None:
-        _balance(q, *_dominant(p, total))
+        _balance(q, p, total)
         np.multiply(q, unit / total, out=slope)
     return kl
 
@@ -246,12 +243,11 @@ def _near(
     highest = _max(v)
     p = np.exp((v - highest) * beta)
     total = _sum(p)
-    dominant = _dominant(p, total)
     x = z - v
     excluding = not np.isfinite(x).all()
     if excluding:
         x[v == -np.inf] = 0
-    center = _center(x, p, total, *dominant)
+    center = _center(x, p, total)
     d = x * beta
     x = d if unit == 1 else x
     rise, bend = _rise_and_bend(p, d, x)
@@ -266,22 +262,15 @@ def _near(
     loss = t * np.divide(np.log1p(s), s, out=np.ones_like(s), where=s > 0)
     if slope is not None:
         rise -= p * (t / unit)
-        _balance(rise, *dominant)
+        _balance(rise, p, total)
         np.divide(rise, (1 + s) * total, out=slope)
     return loss
 
 
-def _center(
-    x: FloatArray,
-    p: FloatArray,
-    total: FloatArray,
-    i: Index,
-    top: Index,
-) -> FloatArray:
+def _center(x: FloatArray, p: FloatArray, total: FloatArray) -> FloatArray:
     """Subtract from x its mean under p, and return what that is."""
-    # From a dominant class, of p nearly 1, the mean is a small sum.
-    origin = _max(x)
-    origin[i, 0] = x[i, top]
+    # From the top class, where p is 1, what the others add is a small sum.
+    origin = _max(np.where(p == 1, x, -np.inf))
     x -= origin
     mean = _sum(p * x) / total
     x -= mean
@@ -322,17 +311,13 @@ def _phi_over_square(x: FloatArray) -> FloatArray:
     return x
 
 
-def _dominant(p: FloatArray, total: FloatArray) -> tuple[Index, Index]:
-    """Return the rows where the teacher holds one class likelier than all others, and it."""
-    i = np.flatnonzero(total < 2)  # p, not yet divided by its total, is 1 at the top
-    return i, p[i].argmax(axis=1)
+def _balance(slope: FloatArray, p: FloatArray, total: FloatArray) -> None:
+    """Make Σ slope = 0 where the teacher has one class likelier than all others.
 
-
-def _balance(slope: FloatArray, i: Index, top: Index) -> None:
-    """Make the slopes of rows i sum to 0 by that of their dominant class.
-
-    It is minus the sum of the others', and may be far smaller than the q
-    and p whose difference it is.
+    The slope of that class is minus the sum of the others', and may be far
+    smaller than the q and p whose difference it is.
     """
+    i = np.flatnonzero(total < 2)  # at the top p, not yet divided by its total, is 1
     if i.size:
+        top = p[i].argmax(axis=1)
         slope[i, top] -= _sum(_stored(slope[i], slope.dtype))[:, 0]

@@ -350,10 +350,8 @@ def _near(z: Tensor, v: Tensor, beta: float, unit: float) -> tuple[Tensor, Tenso
 
 def _center(x: Tensor, p: Tensor, total: Tensor) -> Tensor:
     """Subtract from x its mean under p, and return what that is."""
-    origin = x.amax(-1, keepdim=True)
-    if _happens(total < 2):  # measured from a dominant class, of p nearly 1, the mean is small
-        top = p.argmax(-1, keepdim=True)
-        origin = torch.where(total < 2, x.gather(-1, top), origin)
+    # From the teacher's top, where p is 1: any other class may lie far from all that count.
+    origin = x.masked_fill(p != 1, -math.inf).amax(-1, keepdim=True)
     x -= origin
     mean = (p * x).sum(-1, keepdim=True) / total
     x -= mean

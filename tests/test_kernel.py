@@ -71,7 +71,25 @@ def digits(z, v, temperature):
     return 60 + int(2 * min(widest / temperature, 1000) / np.log(10)) + 30
 
 
+def outlying_top(rng, v, scale, tau):
+    """A class far above the others, whose logits differ by the mean difference: no slope."""
+    others = v != v.max()
+    nudge = np.where(others, rng.normal(size=v.size), 0)
+    nudge -= others * nudge.sum() / others.sum()
+    teacher = np.where(others, v / scale, 1e4)
+    return teacher, teacher + 0.02 * nudge
+
+
+def masked(rng, v, scale, tau):
+    """Nearly equal, but for a class that each network masks by a finite number of its own."""
+    mask = v == v.min()
+    teacher, student = v / scale, v / scale + 0.02 * rng.normal(size=v.size)
+    return np.where(mask, -1e4, teacher), np.where(mask, -5e3, student)
+
+
 ROWS = {
+    "outlying top": outlying_top,
+    "masked": masked,
     "random": lambda rng, v, scale, tau: (v, rng.permutation(v) * rng.choice([0.1, 1, 3])),
     "near": lambda rng, v, scale, tau: (v, v + rng.normal(size=v.size) * scale * 1e-5),
     "one changed": lambda rng, v, scale, tau: (v, np.where(v == v.min(), v * 1.001, v)),
