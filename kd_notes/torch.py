@@ -325,7 +325,7 @@ def _near(z: Tensor, v: Tensor, beta: float, unit: float) -> tuple[Tensor, Tenso
     excluding = _happens(~x.sum().isfinite())
     if excluding:
         x.masked_fill_(v == -math.inf, 0)
-    center = _center(x, p, total)
+    x, center = _centered(x, p, total, beta)
     d = x * beta
     if unit == 1:
         x = d
@@ -348,14 +348,21 @@ def _near(z: Tensor, v: Tensor, beta: float, unit: float) -> tuple[Tensor, Tenso
     return loss, rise
 
 
-def _center(x: Tensor, p: Tensor, total: Tensor) -> Tensor:
-    """Subtract from x its mean under p, and return what that is."""
-    # From the teacher's top, where p is 1: any other class may lie far from all that count.
+def _centered(x: Tensor, p: Tensor, total: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """Return x less its mean under p, and that mean."""
+    # From the top class, where p is 1, what the others add is a small sum.
     origin = x.masked_fill(p != 1, -math.inf).amax(-1, keepdim=True)
-    x -= origin
-    mean = (p * x).sum(-1, keepdim=True) / total
-    x -= mean
-    return origin + mean
+    centered = x - origin
+    mean = (p * centered).sum(-1, keepdim=True) / total
+    centered -= mean
+    mean += origin
+    is_far = (mean - origin).abs() * beta > 1
+    if _happens(is_far):  # the top is far from the rest, and they were rounded alike
+        again = x - mean
+        rest = (p * again).sum(-1, keepdim=True) / total
+        centered = torch.where(is_far, again - rest, centered)
+        mean = torch.where(is_far, mean + rest, mean)
+    return centered, mean
 
 
 def _phi_over_square(x: Tensor) -> Tensor:

@@ -175,6 +175,22 @@ def test_the_promise_is_kept_where_the_rounding_of_an_exponential_weighs_most():
     assert_promise(student, teacher, 1.0)
 
 
+@each_dtype
+@pytest.mark.parametrize(
+    ("counts", "student", "teacher"),
+    [
+        # The rounding of one exponential weighs as much as the thousands of its kind.
+        ([1, 12030, 27], [0.327065289, 0.0, -29.04181671], [1.34298825, 0.0, 0.0]),
+        # The student all but excludes the teacher's top class, which is one of many.
+        ([10077, 7, 21], [5.4686e-05, -4.471438, -18.71315], [-1.368e-06, 0.0207426, 0.1432179]),
+        ([2, 26682, 1], [-0.0018646584, -5.0711245, -15.722132], [0.0415677, -0.0964816, -0.1069]),
+    ],
+)
+def test_the_promise_is_kept_where_a_search_for_the_worst_ends(counts, student, teacher, dtype):
+    z, v = (np.repeat(np.array(row, dtype), counts) for row in (student, teacher))
+    assert_promise(z, v, 1.0)
+
+
 def test_the_promise_is_kept_in_a_crowd(rng):
     """What happens once in ten thousand rows; float64 is precise enough to tell."""
     scale = rng.uniform(0.2, 0.6, size=(1_000_000, 1))
