@@ -131,7 +131,7 @@ def as_result(values: FloatArray, scalar_type: ScalarType) -> Any:
     return result if result.ndim else scalar_type(result)
 
 
-def require_out(out: FloatArray, shape: tuple[int, ...], dtype: Any, *inputs: Any) -> None:
+def require_out(out: FloatArray, shape: tuple[int, ...], dtype: Any, *inputs: FloatArray) -> None:
     """Refuse an `out` that cannot receive the result, or that is one of the inputs."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array; got {type(out).__name__}")
@@ -140,7 +140,7 @@ def require_out(out: FloatArray, shape: tuple[int, ...], dtype: Any, *inputs: An
             f"out must be a writeable array of shape {shape} and dtype {np.dtype(dtype)}; "
             f"got shape {out.shape}, dtype {out.dtype}, writeable={out.flags.writeable}"
         )
-    if any(np.may_share_memory(out, value) for value in inputs if isinstance(value, np.ndarray)):
+    if any(np.may_share_memory(out, value) for value in inputs):
         raise ValueError("out must not share memory with the logits: inputs are never written to")
 
 

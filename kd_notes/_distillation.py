@@ -169,7 +169,7 @@ def kd_loss_and_grad(
     """
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
     if out is not None:
-        require_out(out, student.shape, scalar_type, student_logits, teacher_logits)
+        require_out(out, student.shape, scalar_type, student, teacher)
     loss = np.empty(student.shape[:-1], scalar_type)
     grad = np.empty(student.shape, scalar_type) if out is None else out
     temperature = as_temperature(temperature)
@@ -229,11 +229,12 @@ def knowledge_distillation_loss(
     >>> round(loss, 6)
     1.255233
     """
+    alpha = as_alpha(alpha)
     (student, teacher, y), scalar_type = as_logits_and_labels(
         "hard_labels", hard_labels, student_logits=student_logits, teacher_logits=teacher_logits
     )
     soft = kd_rows(student, teacher, as_temperature(temperature), scaled)
-    return as_result(mixture(as_alpha(alpha), cross_entropy_rows(student, y), soft), scalar_type)
+    return as_result(mixture(alpha, cross_entropy_rows(student, y), soft), scalar_type)
 
 
 def knowledge_distillation_grad(
@@ -275,12 +276,13 @@ def knowledge_distillation_grad(
     >>> knowledge_distillation_grad([0.0, 0.0], [0.0, 0.0], 0, temperature=4, alpha=0.5)
     array([-0.25,  0.25])
     """
+    alpha = as_alpha(alpha)
     (student, teacher, y), scalar_type = as_logits_and_labels(
         "hard_labels", hard_labels, student_logits=student_logits, teacher_logits=teacher_logits
     )
     soft = kd_grad_rows(student, teacher, as_temperature(temperature), scaled)
     hard = cross_entropy_grad_rows(student, y)
-    return as_array(mixture(as_alpha(alpha), hard, soft), scalar_type)
+    return as_array(mixture(alpha, hard, soft), scalar_type)
 
 
 def kd_rows(

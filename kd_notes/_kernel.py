@@ -10,6 +10,8 @@ Because p and q both sum to one, the divergence is a sum without a negative term
 
 `_apart` sums it so, from the two softmaxes. Where q comes near p, even φ is the small
 difference of larger numbers; there `_near` sums φ's series, in differences of logits.
+
+`torch.py` does the same in PyTorch's operations: what changes here changes there.
 """
 
 from __future__ import annotations
@@ -75,6 +77,8 @@ def soft_loss_and_grad(
     # Not quite 0 at infinity, so that -inf β is -inf; yet too small to be seen beside 1.
     beta = min(max(1 / temperature, tiny**0.8), huge)  # nor infinite: 0 β is 0
     unit = 1 / beta if scaled else 1.0
+    # Where unit² overflows, only what agrees to rounding is near: `_near` would make nan of
+    # the KL that a class leaves which the teacher alone excludes.
     near = NEAR[dtype.name] if unit * unit < huge else 1e-7
     step = max(1, BLOCK // (student.shape[-1] * dtype.itemsize))
     (student, teacher, loss, grad), blocks = _in_blocks(student, teacher, loss, grad, step)
@@ -87,7 +91,7 @@ def soft_loss_and_grad(
             if loss is not None:
                 loss[rows] = kl[:, 0]
             if grad is not None and slope is not None:  # NumPy copies nothing onto itself
-                grad[rows] = slope if scaled else slope * (1 / temperature)
+                grad[rows] = slope if scaled else slope * min(1 / temperature, huge)
 
 
 def _in_blocks(

@@ -62,10 +62,11 @@ def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
     >>> round(label_smoothing_loss([2.0, 1.0, 0.0], labels=0, alpha=0.1), 6)
     0.397745
     """
+    alpha = as_alpha(alpha)
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
     hard = cross_entropy_rows(z, y)
     flat = kd_rows(student=z, teacher=_uniform_logits(z))
-    return as_result(mixture(as_alpha(alpha), hard, flat), scalar_type)
+    return as_result(mixture(alpha, hard, flat), scalar_type)
 
 
 def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray:
@@ -96,8 +97,9 @@ def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
     >>> label_smoothing_grad([0.0, 0.0], labels=0, alpha=0.5)
     array([-0.25,  0.25])
     """
+    alpha = as_alpha(alpha)
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
-    smoothed = mixture(as_alpha(alpha), y, softmax_rows(z, np.inf))
+    smoothed = mixture(alpha, y, softmax_rows(z, np.inf))
     return as_array(cross_entropy_grad_rows(z, smoothed), scalar_type)
 
 
@@ -135,10 +137,11 @@ def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) 
     >>> round(confidence_penalty_loss([2.0, 1.0, 0.0], labels=0, alpha=0.1), 6)
     0.393467
     """
+    alpha = as_alpha(alpha)
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
     hard = cross_entropy_rows(z, y)
     sharp = kd_rows(student=_uniform_logits(z), teacher=z)
-    return as_result(mixture(as_alpha(alpha), hard, sharp), scalar_type)
+    return as_result(mixture(alpha, hard, sharp), scalar_type)
 
 
 def confidence_penalty_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray:
@@ -173,9 +176,10 @@ def confidence_penalty_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) 
     >>> confidence_penalty_grad([0.0, 0.0], labels=0, alpha=1.0)
     array([0., 0.])
     """
+    alpha = as_alpha(alpha)
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
     hard = cross_entropy_grad_rows(z, y)
-    gradient = mixture(as_alpha(alpha), hard, _negative_entropy_grad(z))
+    gradient = mixture(alpha, hard, _negative_entropy_grad(z))
     return as_array(gradient, scalar_type)
 
 

@@ -139,8 +139,8 @@ def softmax_jacobian(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
            [-0.125,  0.125]])
     """
     (logits,), scalar_type = as_logits(logits=logits)
-    temperature = as_temperature(temperature)
-    p = softmax_rows(logits, temperature)
+    p = softmax_rows(logits, as_temperature(temperature))
+    temperature = _told_from_zero(temperature, p)
     with np.errstate(over="ignore"):  # a temperature near 0
         jacobian = p[..., :, np.newaxis] * p[..., np.newaxis, :] / temperature
     diagonal = np.einsum("...jj->...j", jacobian)
@@ -223,4 +223,10 @@ def below_the_top(logits: FloatArray, temperature: float) -> FloatArray:
     top = logits.max(axis=-1, keepdims=True)
     with np.errstate(over="ignore"):
         scaled = logits - np.where(np.isinf(top), np.nan, top)
+        temperature = _told_from_zero(temperature, scaled)
         return np.divide(scaled, temperature, out=scaled, where=scaled != -np.inf)
+
+
+def _told_from_zero(temperature: float, numbers: FloatArray) -> float:
+    """Return a temperature that the numbers' dtype does not take for 0, which 0 / 0 would be."""
+    return max(temperature, float(np.finfo(numbers.dtype).tiny))

@@ -436,7 +436,8 @@ def _are_indices(labels: Tensor, logits: Tensor) -> bool:
         came = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise TypeError(f"labels must be a tensor of indices or of distributions; got {came}")
     if labels.shape == logits.shape:
-        off = (labels.sum(-1, dtype=torch.float64) - 1).abs() > 1e-2
+        tolerance = 1e-2 if labels.dtype in (torch.float16, torch.bfloat16) else 1e-5
+        off = (labels.sum(-1, dtype=_wide(labels.dtype)) - 1).abs() > tolerance
         _require(~(off | (labels < 0).any(-1)), labels, "distributions over the last axis")
         return False
     if labels.shape == logits.shape[:-1] and not labels.is_floating_point():
@@ -453,7 +454,9 @@ def _require(holds: Tensor, labels: Tensor, what: str) -> None:
     if not _may_look(holds):
         torch._assert_async(holds.all(), f"labels must be {what}")
     elif not holds.all():
-        first = labels[~holds][0].tolist()
+        first = labels[~holds][0]
+        came = f"a sum of {first.sum():.6g} and a least entry of {first.min():.6g}"
         raise ValueError(
-            f"labels must be {what}; got {first} in a tensor of shape {tuple(labels.shape)}"
+            f"labels must be {what}; got {came if first.ndim else first.item()} "
+            f"in a tensor of shape {tuple(labels.shape)}"
         )

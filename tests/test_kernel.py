@@ -212,6 +212,7 @@ def test_no_temperature_is_too_extreme(num_classes, temperature, dtype, rng):
     loss, grad = kd_loss_and_grad(student, teacher, temperature)
     assert (loss >= 0).all()
     assert np.isfinite(grad).all()
+    assert not np.isnan(kd_grad(student, teacher, temperature, scaled=False)).any()
     finite = np.isfinite(loss)
     cold = max(temperature, float(np.finfo(dtype).tiny))  # what is below is not told apart
     expected = kd_loss(student.astype(float), teacher.astype(float), cold)

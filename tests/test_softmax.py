@@ -60,6 +60,9 @@ def test_temperature_to_zero_is_the_top_class():
     assert_array_equal(softmax([3.0, 3.0, 2.0], 1e-3), [0.5, 0.5, 0])
     assert_array_equal(softmax([1.0, 3.0, 2.0], 5e-324), [0, 1, 0])
     assert_array_equal(softmax_jacobian([1.0, 3.0, 2.0], 5e-324), np.zeros((3, 3)))
+    single = np.array([1, 3, 2], np.float32)
+    assert_array_equal(softmax(single, 1e-46), [0, 1, 0])
+    assert_array_equal(softmax_jacobian(single, 1e-46), np.zeros((3, 3)))
 
 
 def test_jacobian_is_the_derivative_of_softmax(rng):

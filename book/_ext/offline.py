@@ -43,6 +43,8 @@ def icons():
 
 def finish(app, exception):
     """Write the icons, and take out what the theme brings and no page asks for."""
+    if exception or app.builder.format != "html":
+        return
     static = Path(app.outdir) / "_static"
     for pattern in UNUSED:
         for path in list(static.glob(pattern)):
