@@ -255,10 +255,10 @@ def test_out_that_cannot_receive_the_gradient(out, error, text):
 def test_out_that_is_an_input_behind_another_face():
     logits = np.ones((2, 3))
     for student in memoryview(logits), logits[::-1]:
-        with pytest.raises(ValueError, match="^out must not share memory"):
+        with pytest.raises(ValueError, match="out must not share memory"):
             kd.kd_loss_and_grad(student, np.ones(3), out=logits)
 
 
 def test_alpha_is_refused_before_anything_else():
-    with pytest.raises(ValueError, match="^alpha"):
+    with pytest.raises(ValueError, match="alpha must be"):
         kd.knowledge_distillation_loss([[1.0]], [["no logits"]], [0], temperature=1, alpha=2)
