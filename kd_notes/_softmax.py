@@ -139,7 +139,8 @@ def softmax_jacobian(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
            [-0.125,  0.125]])
     """
     (logits,), scalar_type = as_logits(logits=logits)
-    p = softmax_rows(logits, as_temperature(temperature))
+    temperature = as_temperature(temperature)
+    p = softmax_rows(logits, temperature)
     temperature = _told_from_zero(temperature, p)
     with np.errstate(over="ignore"):  # a temperature near 0
         jacobian = p[..., :, np.newaxis] * p[..., np.newaxis, :] / temperature
