@@ -1,17 +1,9 @@
-"""The soft loss of distillation and its gradient: row by row, without cancellation.
+"""The NumPy driver of the formulas: blocks of rows, their storage, and a quicker way.
 
-For one row of student logits z and teacher logits v, at inverse temperature β = 1/τ,
-
-    p = softmax(βv),   q = softmax(βz),   KL = Σ p log(p/q),   ∂KL/∂z = β(q − p).
-
-Because p and q both sum to one, the divergence is a sum without a negative term:
-
-    KL = Σ p φ(log(q/p)),   φ(x) = eˣ − 1 − x ≥ 0.
-
-`_apart` sums it so, from the two softmaxes. Where q comes near p, even φ is the small
-difference of larger numbers; there `_near` sums φ's series, in differences of logits.
-
-`torch.py` does the same in PyTorch's operations: what changes here changes there.
+`loss_and_slope` in `_formulas.py` is right for every row. `_quick` is right where p and q
+differ, which two exponentials without a series suffice for. Which of the two a row's
+result comes from depends on that row alone; which is tried first on a block, on the block
+before it.
 """
 
 from __future__ import annotations
@@ -23,20 +15,20 @@ from typing import Any
 import numpy as np
 
 from kd_notes._checks import FloatArray
+from kd_notes._formulas import inverse_temperature, loss_and_slope
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
 BUFFER = 1024  # at most a row: into a longer one NumPy copies a row's number once a class
 
-REACH = 0.5  # how far from 0 the series for φ serves
-# The least KL for `_apart`, which divides by it what the exponentials are off by: in the
-# worst of rows two eps, with NumPy's of float32 five.
-NEAR = {"float32": 1 / 6, "float64": 1 / 14}
+# `_quick` is used where KL and the largest |q − p| are at least this: it divides by KL the
+# rounding of the exponentials, in the worst of rows two eps, with NumPy's of float32 five.
+LEAST_KL = {"float32": 1 / 6, "float64": 1 / 14}
+LEAST_SLOPE = 1 / 8  # of the largest p
 
-# ½x coth ½x = 1 + x²/12 − x⁴/720 + …, with B₂ₙ/(2n)! in Bernoulli's numbers B₂ₙ.
-COTH = [1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160]
-COTH += [-691 / 1307674368000, 1 / 74724249600]
-TERMS = {"float32": 3, "float64": 7}  # full precision up to REACH
+# An array of this size, freed at once, makes glibc keep freed memory of up to this size for
+# the next array, instead of returning it to the system and clearing it anew each time.
+np.empty(8 * BLOCK, np.uint8)
 
 
 def soft_loss_and_grad(
@@ -74,23 +66,18 @@ def soft_loss_and_grad(
     """
     dtype = np.result_type(np.float32, student, teacher)
     tiny, huge = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
-    # Not quite 0 at infinity, so that -inf β is -inf; yet too small to be seen beside 1.
-    beta = min(max(1 / temperature, tiny**0.8), huge)  # nor infinite: 0 β is 0
-    unit = 1 / beta if scaled else 1.0
-    # Where unit² overflows, only what agrees to rounding is near: `_near` would make nan of
-    # the KL that a class leaves which the teacher alone excludes.
-    near = NEAR[dtype.name] if unit * unit < huge else 1e-7
+    beta = inverse_temperature(temperature, tiny, huge)
+    block = _Block(beta, scaled, dtype)
     step = max(1, BLOCK // (student.shape[-1] * dtype.itemsize))
     (student, teacher, loss, grad), blocks = _in_blocks(student, teacher, loss, grad, step)
     with np.errstate(all="ignore"):
         np.setbufsize(BUFFER)  # until errstate ends
         for rows in blocks:
             z, v = _stored(student[rows], dtype), _stored(teacher[rows], dtype)
-            slope = _place(grad, rows, z)
-            kl = _block(z, v, beta, unit, near, slope)
+            block_loss, slope = block(z, v)
             if loss is not None:
-                loss[rows] = kl[:, 0]
-            if grad is not None and slope is not None:  # NumPy copies nothing onto itself
+                loss[rows] = block_loss[:, 0]
+            if grad is not None:
                 grad[rows] = slope if scaled else slope * min(1 / temperature, huge)
 
 
@@ -122,15 +109,12 @@ def _in_blocks(
     return views, (slice(start, start + step) for start in starts)
 
 
-def _place(grad: FloatArray | None, rows: Any, z: FloatArray) -> FloatArray | None:
-    """Return where to compute the gradient of a block: in `grad`, if it is stored like z."""
-    if grad is None:
-        return None
-    return grad[rows] if z.flags.c_contiguous and grad.dtype == z.dtype else np.empty_like(z)
-
-
 def _stored(rows: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     return np.asarray(rows, dtype, order="F" if rows.shape[1] <= FEW else "C")
+
+
+def _rows(block: FloatArray, i: FloatArray) -> FloatArray:
+    return _stored(block[i], block.dtype)
 
 
 def _max(rows: FloatArray) -> FloatArray:
@@ -158,64 +142,61 @@ def _sum(rows: FloatArray) -> FloatArray:
     return np.add.reduce(rows, axis=1, keepdims=True)
 
 
-def _block(
-    z: FloatArray,
-    v: FloatArray,
-    beta: float,
-    unit: float,
-    near: float,
-    slope: FloatArray | None,
-) -> FloatArray:
-    """Return unit²·KL of n rows, `(n, 1)`.
+class _Block:
+    """Loss and slope of one block after the other."""
 
-    Into `slope`, if it is given, goes unit·(q − p), `(n, K)`.
+    def __init__(self, beta: float, scaled: bool, dtype: np.dtype[Any]) -> None:
+        self.beta, self.scaled = beta, scaled
+        self.unit = 1 / beta if scaled else 1.0
+        self.least_kl = LEAST_KL[dtype.name]
+        self.mostly_close: bool | None = None  # of the rows of the last block
+
+    def __call__(self, z: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return unit²·KL and unit·(q − p)."""
+        if self.mostly_close is None:
+            self._quick_first(z[:16], v[:16])
+        return (self._sure_first if self.mostly_close else self._quick_first)(z, v)
+
+    def _quick_first(self, z: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+        kl, slope, largest = _quick(z, v, self.beta)
+        loss = kl * self.unit * self.unit
+        slope *= self.unit
+        close = np.flatnonzero((kl < self.least_kl) | (largest < LEAST_SLOPE))
+        self.mostly_close = 2 * close.size > len(z)
+        if close.size:
+            loss[close], slope[close] = self._sure(_rows(z, close), _rows(v, close))
+        return loss, slope
+
+    def _sure_first(self, z: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+        loss, slope = self._sure(z, v)
+        kl = loss / self.unit / self.unit
+        # A row with a KL of nearly the least: `_quick` itself decides.
+        rest = np.flatnonzero(~(kl < 0.999 * self.least_kl))
+        if rest.size:
+            loss[rest], slope[rest] = self._quick_first(_rows(z, rest), _rows(v, rest))
+        self.mostly_close = 2 * rest.size < len(z)
+        return loss, slope
+
+    def _sure(self, z: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return loss_and_slope(_Operations, z, v, self.beta, self.scaled)
+
+
+def _quick(z: FloatArray, v: FloatArray, beta: float) -> tuple[FloatArray, ...]:
+    """Return KL, q − p, and the largest |q − p| relative to the largest p, of n rows.
+
+    With a = log q and b = log p, both up to a constant, and  r = Σ eᵇ / Σ eᵃ,
+    q − p = (r eᵃ − eᵇ) / Σ eᵇ  and  log(q/p) = a − b + log r.  All is done in place. The
+    same rounded log r serves both, so that its error enters KL to second order only.
     """
-    part = slice(1), slice(FEW)  # which decides for most blocks
-    if _spans_little(z[part], v[part], beta) and _spans_little(z, v, beta):
-        return _near(z, v, beta, unit, slope)
     a, b = z - _max(z), v - _max(v)
     a *= beta
     b *= beta
-    kl = _apart(a, b, a - b, unit, slope)
-    loss = kl * unit * unit
-    i = np.flatnonzero(kl < near)
-    if i.size:
-        z, v = _stored(z[i], z.dtype), _stored(v[i], v.dtype)
-        near_slope = None if slope is None else np.empty_like(z)
-        loss[i] = _near(z, v, beta, unit, near_slope)
-        if slope is not None:
-            slope[i] = near_slope
-    return loss
-
-
-def _spans_little(z: FloatArray, v: FloatArray, beta: float) -> bool:
-    """Whether log(q/p) spans at most REACH in each row; then KL ≤ REACH²/8 (Hoeffding)."""
-    x = z - v
-    span = _max(x) - _reduce(np.minimum, x)
-    return bool((span * beta <= REACH).all())
-
-
-def _apart(
-    a: FloatArray,
-    b: FloatArray,
-    x: FloatArray,
-    unit: float,
-    slope: FloatArray | None,
-) -> FloatArray:
-    """Return KL, and put unit·(q − p) into `slope`.
-
-    They come from a = log q, b = log p and x = a − b, where either logarithm
-    may be off by a constant. With  Z = Σ eᵇ  and  r = Z / Σ eᵃ,
-    log(q/p) = x + log r  and  Z (q − p) = r eᵃ − eᵇ,  so
-    Z p φ(log(q/p)) = (r eᵃ − eᵇ) − eᵇ (x + log r).  All is done in place.
-    One rounded log r serves both places: what it is off by enters squared.
-    """
+    x = a - b
     excluded = None if np.isfinite(x).all() else b == -np.inf
     q, p = np.exp(a, out=a), np.exp(b, out=b)
     if excluded is not None:
         x[excluded] = 0  # 0 log 0 = 0
-        # Where only q is 0, p is not, even if it underflowed.
-        p[x == -np.inf] += np.finfo(p.dtype).tiny
+        p[x == -np.inf] += np.finfo(p.dtype).tiny  # not 0, even if it underflowed
     total = _sum(p)
     log_r = np.log(total / _sum(q))
     q *= np.exp(log_r)
@@ -223,117 +204,76 @@ def _apart(
     x += log_r
     x *= p
     kl = _sum(np.subtract(q, x, out=x)) / total
-    if slope is not None:
-        _balance(q, p, total)
-        np.multiply(q, unit / total, out=slope)
-    return kl
+    largest = _largest(q, log_r)
+    q /= total
+    return kl, q, largest
 
 
-def _near(
-    z: FloatArray,
-    v: FloatArray,
-    beta: float,
-    unit: float,
-    slope: FloatArray | None,
-) -> FloatArray:
-    """Return unit²·KL where KL is small, and put unit·(q − p) into `slope`.
-
-    They come from d = log(q/p) minus its mean. As Σ p d = 0,
-    KL = log Σ p eᵈ = log(1 + S)  with  S = Σ p φ(d),  and
-    q = p eᵈ / (1 + S),  so  q − p = p (eᵈ − 1 − S) / (1 + S).
-    The unit goes with d before it is squared: x = unit·d is a difference of
-    logits, which no temperature makes underflow.
-    """
-    highest = _max(v)
-    p = np.exp((v - highest) * beta)
-    total = _sum(p)
-    x: FloatArray = z - v
-    excluding = not np.isfinite(x).all()
-    if excluding:
-        x[v == -np.inf] = 0
-    x, center = _centered(x, p, total, beta)
-    d = x * beta
-    x = d if unit == 1 else x
-    rise, bend = _rise_and_bend(p, d, x)
-    if excluding or max(d.max(), -d.min()) > REACH:
-        # p eᵈ as one exponential: p may underflow, or eᵈ overflow
-        far = unit * (np.exp((z - highest - center) * beta) - p)
-        wide = (np.abs(d) > REACH) | (v == -np.inf)
-        np.copyto(rise, far, where=wide)
-        np.copyto(bend, unit * (far - p * x), where=wide)
-    t = _sum(bend) / total
-    s = t / unit / unit
-    loss = t * np.divide(np.log1p(s), s, out=np.ones_like(s), where=s > 0)
-    if slope is not None:
-        rise -= p * (t / unit)
-        _balance(rise, p, total)
-        np.divide(rise, (1 + s) * total, out=slope)
-    return loss
+def _largest(slope: FloatArray, log_r: FloatArray) -> FloatArray:
+    """Return the largest |slope| of each row, or what it exceeds if that suffices."""
+    if slope.shape[1] <= FEW:
+        return _max(np.abs(slope))
+    # For the largest q and p, q − p is at least (r − 1) p.
+    largest = np.abs(np.expm1(log_r))
+    unsure = np.flatnonzero(largest < LEAST_SLOPE)
+    largest[unsure] = _max(np.abs(slope[unsure]))
+    return largest
 
 
-def _centered(
-    x: FloatArray,
-    p: FloatArray,
-    total: FloatArray,
-    beta: float,
-) -> tuple[FloatArray, FloatArray]:
-    """Return x less its mean under p, and that mean."""
-    # From the top class, where p is 1, what the others add is a small sum.
-    origin = _max(np.where(p == 1, x, -np.inf))
-    centered = x - origin
-    mean = _sum(p * centered) / total
-    centered -= mean
-    mean += origin
-    i = np.flatnonzero(np.abs(mean - origin) * beta > 1)
-    if i.size:  # the top is far from the rest, and they were rounded alike
-        again = _stored(x[i] - mean[i], x.dtype)
-        rest = _sum(_stored(p[i] * again, x.dtype)) / total[i]
-        centered[i] = again - rest
-        mean[i] += rest
-    return centered, mean
+class _Selection:
+    def __init__(self, condition: FloatArray) -> None:
+        rows, classes = condition.shape
+        self.where = np.flatnonzero(_flat(condition))
+        by_class = classes <= FEW
+        self.rows = self.where % rows if by_class else self.where // classes
+
+    def take(self, rows: FloatArray) -> FloatArray:
+        return _flat(rows)[self.where]
+
+    def put(self, rows: FloatArray, values: FloatArray) -> FloatArray:
+        _flat(rows)[self.where] = values
+        return rows
 
 
-def _rise_and_bend(
-    p: FloatArray,
-    d: FloatArray,
-    x: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Return unit·p (eᵈ − 1) and unit²·p φ(d), where x = unit·d."""
-    px = p * x
-    bend = px * _phi_over_square(d)
-    rise = bend * d
-    rise += px
-    bend *= x
-    return rise, bend
+def _flat(rows: FloatArray) -> FloatArray:
+    """Return all entries of a block, in the order in which they are stored, without a copy."""
+    return rows.reshape(-1, order="A", copy=False)
 
 
-def _phi_over_square(x: FloatArray) -> FloatArray:
-    """Return φ(x)/x² up to REACH, as  h / (1 − xh).
+class _Operations:
+    """The operations of `_formulas.py` in NumPy."""
 
-    Here  h = ½ − (½x coth ½x − 1)/x.  So  x / (eˣ − 1) = ½x coth ½x − ½x
-    = 1 − xh,  and  eˣ − 1 = x / (1 − xh).
-    """
-    square = x * x
-    h: Any
-    *coefficients, h = COTH[: TERMS[x.dtype.name]]
-    for c in reversed(coefficients):
-        h = h * square
-        h += c
-    h *= x
-    np.subtract(0.5, h, out=h)
-    x = x * h
-    np.subtract(1, x, out=x)
-    np.divide(h, x, out=x)
-    return x
+    exp, log, log1p, where, clip = np.exp, np.log, np.log1p, np.where, np.clip
+    row_sum, row_max = staticmethod(_sum), staticmethod(_max)
+    select = _Selection
 
+    @staticmethod
+    def exp_(x: FloatArray) -> FloatArray:
+        return np.exp(x, out=x)
 
-def _balance(slope: FloatArray, p: FloatArray, total: FloatArray) -> None:
-    """Make Σ slope = 0 where the teacher has one class likelier than all others.
+    @staticmethod
+    def at_top(v: FloatArray, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if v.shape[1] > FEW:
+            top = v.argmax(axis=1, keepdims=True)
+            return np.take_along_axis(v, top, 1), np.take_along_axis(z, top, 1)
+        v_top = _max(v)
+        at_top = _Selection(v == v_top)  # in a row with nan nothing is
+        z_top = np.full_like(v_top, np.nan)
+        z_top[at_top.rows, 0] = at_top.take(z)
+        return v_top, z_top
 
-    The slope of that class is minus the sum of the others', and may be far
-    smaller than the q and p whose difference it is.
-    """
-    i = np.flatnonzero(total < 2)  # at the top p, not yet divided by its total, is 1
-    if i.size:
-        top = p[i].argmax(axis=1)
-        slope[i, top] -= _sum(_stored(slope[i], slope.dtype))[:, 0]
+    @staticmethod
+    def dtype_name(x: FloatArray) -> str:
+        return x.dtype.name
+
+    @staticmethod
+    def tiny(x: FloatArray) -> float:
+        return float(np.finfo(x.dtype).tiny)
+
+    @staticmethod
+    def any(condition: FloatArray) -> bool:
+        return bool(condition.any())
+
+    @staticmethod
+    def all_within(x: FloatArray, bound: float) -> bool:
+        return bool(max(x.max(), -x.min()) <= bound)

@@ -13,11 +13,12 @@ from operator import mul
 import numpy as np
 import pytest
 import references
+from backends import BACKENDS
 from mpmath import mp
 from numpy.testing import assert_array_equal
 from references import exact
 
-from kd_notes import _kernel, kd_grad, kd_loss, kd_loss_and_grad, log_softmax, softmax
+from kd_notes import _formulas, _kernel, kd_grad, kd_loss, kd_loss_and_grad, log_softmax, softmax
 
 DTYPES = [np.float32, np.float64]
 TEMPERATURES = [0.01, 0.5, 1.0, 4.0, 20.0, 1e3, 1e4, 1e6, 1e12, np.inf]
@@ -123,16 +124,17 @@ def example(kind, num_classes, temperature, dtype, rng):
     return student.astype(dtype), teacher.astype(dtype)
 
 
-def assert_promise(student, teacher, temperature, loss_and_grad=kd_loss_and_grad):
-    loss, grad = loss_and_grad(student, teacher, temperature)
+def assert_promise(student, teacher, temperature):
     eps, tiny = (float(getattr(np.finfo(student.dtype), name)) for name in ("eps", "tiny"))
     with mp.workdps(digits(student, teacher, temperature)):
         true, true_grad, of_loss, of_grad = reference(student, teacher, temperature)
-        error = abs(mp.mpf(float(loss)) - true)
-        assert error <= max(PROMISE * eps * (1 + of_loss) * true, tiny)
         largest = max(map(abs, true_grad))
-        error = max(abs(mp.mpf(float(g)) - t) for g, t in zip(grad, true_grad, strict=True))
-        assert error <= max(PROMISE * eps * (1 + of_grad) * largest, tiny)
+        for name, loss_and_grad in BACKENDS.items():
+            loss, grad = loss_and_grad(student, teacher, temperature)
+            error = abs(mp.mpf(float(loss)) - true)
+            assert error <= max(PROMISE * eps * (1 + of_loss) * true, tiny), name
+            error = max(abs(mp.mpf(float(g)) - t) for g, t in zip(grad, true_grad, strict=True))
+            assert error <= max(PROMISE * eps * (1 + of_grad) * largest, tiny), name
 
 
 @each_dtype
@@ -221,13 +223,29 @@ def test_no_temperature_is_too_extreme(num_classes, temperature, dtype, rng):
 
 @each_dtype
 def test_the_series_is_right_to_the_last_units(dtype):
-    x = np.concatenate([np.linspace(-0.5, 0.5, 501), [1e-30, -1e-10, 1e-5]]).astype(dtype)
+    d = np.concatenate([np.linspace(-1, 1, 501), [1e-30, -1e-10, 1e-5]]).astype(dtype)
+    one, coefficients = np.ones_like(d), _formulas.COTH[np.dtype(dtype).name]
+    expm1, phi = _formulas._series(one, one, d, coefficients)
     with mp.workdps(200):
-        true = [(mp.exp(a) - 1 - a) / a**2 if a else mp.mpf(0.5) for a in exact(x)]
-        computed = _kernel._phi_over_square(x)
-        errors = [abs(mp.mpf(float(c)) / t - 1) for c, t in zip(computed, true, strict=True)]
-    # The quotient, the product and the difference at its end are rounded once each.
-    assert max(errors) <= 2 * np.finfo(dtype).eps
+        true = [mp.expm1(a) / a if a else mp.mpf(1) for a in exact(d)]
+        true_phi = [(mp.exp(a) - 1 - a) / a**2 if a else mp.mpf(0.5) for a in exact(d)]
+        for computed, expected in [(expm1, true), (phi, true_phi)]:
+            errors = [
+                abs(mp.mpf(float(c)) / t - 1) for c, t in zip(computed, expected, strict=True)
+            ]
+            # The quotient, the products and the difference at its end are rounded once each.
+            assert max(errors) <= 2 * np.finfo(dtype).eps
+
+
+def test_the_coefficients_are_those_of_the_interpolating_polynomial():
+    for name, coefficients in _formulas.COTH.items():
+        n, reach = len(coefficients), mp.mpf(_formulas.REACH)
+        squares = [reach**2 * (1 + mp.cos(mp.pi * (2 * k + 1) / (2 * n))) / 2 for k in range(n)]
+        halves = [mp.sqrt(square) / 2 for square in squares]
+        g = [(x * mp.coth(x) - 1) / square for x, square in zip(halves, squares, strict=True)]
+        vandermonde = mp.matrix([[square**power for power in range(n)] for square in squares])
+        true = mp.lu_solve(vandermonde, mp.matrix(g))
+        assert coefficients == [float(c) for c in true], name
 
 
 @each_dtype

@@ -1,0 +1,249 @@
+"""The soft loss of distillation and its gradient, written once for NumPy and for PyTorch.
+
+For one row of student logits z and teacher logits v, at inverse temperature β = 1/τ,
+
+    p = softmax(βv),   q = softmax(βz),   KL = Σ p log(p/q),   ∂KL/∂z = β (q − p).
+
+Let d = log(q/p) + c with any constant c, the same for all classes. Then, with
+φ(x) = eˣ − 1 − x ≥ 0,
+
+    S = Σ p φ(d),   M = Σ p (eᵈ − 1),
+    KL = S − (M − log(1 + M)),   q − p = p (eᵈ − 1 − M) / (1 + M).
+
+S has no negative term, and M − log(1 + M) ≈ ½M² is small where c is chosen so that M is:
+nothing cancels.
+
+Functions take `ops`, the operations that NumPy and PyTorch write differently, and the rows
+of a block: arrays `(n, K)` for n examples, and columns `(n, 1)` with a number for each.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+Rows = Any  #: `(n, K)`, an array of NumPy or a tensor of PyTorch
+Column = Any  #: `(n, 1)`
+
+REACH = 1.0  # the largest |d| at which φ(d) is computed by its series
+
+# ½x coth ½x = 1 + x² g(x²), where g(x²) = 1/12 − x²/720 + x⁴/30240 − …; here stands, by
+# powers of x², the polynomial that equals g at the Chebyshev points of [0, REACH²].
+COTH = {
+    "float32": [0.08333330844978015, -0.001388440356614709, 3.186304690759591e-05],
+    "float64": [
+        0.0833333333333333,
+        -0.0013888888888851738,
+        3.306878300926343e-05,
+        -8.26719218658696e-07,
+        2.0875729194622377e-08,
+        -5.268988519780863e-10,
+        1.2257392372635436e-11,
+    ],
+}
+
+
+class Selection(Protocol):
+    """The entries of a block at which a condition holds."""
+
+    def take(self, rows: Rows) -> Any:
+        """Return the entries of a block."""
+
+    def put(self, rows: Rows, values: Any) -> Rows:
+        """Return the block with new values at the entries; it may be changed in place."""
+
+
+class Operations(Protocol):
+    """What NumPy and PyTorch write differently. A trailing underscore: in place if possible."""
+
+    def exp(self, x: Any) -> Any: ...
+    def exp_(self, x: Any) -> Any: ...
+    def log(self, x: Any) -> Any: ...
+    def log1p(self, x: Any) -> Any: ...
+    def where(self, condition: Any, x: Any, y: Any) -> Any: ...
+    def clip(self, x: Rows, low: float, high: float) -> Rows: ...
+    def row_sum(self, x: Rows) -> Column: ...
+    def row_max(self, x: Rows) -> Column: ...
+    def at_top(self, v: Rows, z: Rows) -> tuple[Column, Column]:
+        """Return the largest v of each row, and z at that class."""
+
+    def dtype_name(self, x: Any) -> str: ...
+    def tiny(self, x: Any) -> float:
+        """Return the smallest normal number of the dtype."""
+
+    def any(self, condition: Any) -> bool:
+        """Whether a condition holds anywhere; True where the numbers cannot be known."""
+
+    def all_within(self, x: Rows, bound: float) -> bool:
+        """Whether |x| ≤ bound everywhere; False where the numbers cannot be known."""
+
+    def select(self, condition: Rows) -> Selection: ...
+
+
+def inverse_temperature(temperature: float, tiny: float, huge: float) -> float:
+    """Return 1/τ, between what is too small to be seen beside 1, so that −∞·β is −∞, and huge."""
+    return min(max(1 / temperature, math.pow(tiny, 0.8)), huge)
+
+
+def loss_and_slope(
+    ops: Operations, z: Rows, v: Rows, beta: float, scaled: bool
+) -> tuple[Column, Rows]:
+    """Return τ²·KL and τ (q − p), or KL and q − p if not scaled.
+
+    Scaled results are sums of x = τd, a difference of logits, which no temperature makes
+    underflow: p φ(d) τ² = p x² (φ(d)/d²).
+    """
+    unit = 1 / beta if scaled else 1.0
+    v_top, level = ops.at_top(v, z)
+    p = v - v_top
+    p *= beta
+    p = ops.exp_(p)
+    total = ops.row_sum(p)
+    x = _difference(ops, z, v, level, v_top, beta)
+    x -= ops.row_sum(p * x) / total
+    d = x * beta
+    wide = None
+    if not ops.all_within(d, REACH):
+        x, exponent = _recentered(ops, z, v, v_top, level, p, total, beta)
+        d = x * beta
+        wide = ops.select(~(abs(d) <= REACH) | (p == 0))
+        wide_terms = _wide_terms(ops, wide, p, x if scaled else d, exponent, beta, unit)
+    p_expm1, p_phi = _series(p, x if scaled else d, d, COTH[ops.dtype_name(d)])
+    if wide is not None:
+        p_expm1 = wide.put(p_expm1, wide_terms[0])
+        p_phi = wide.put(p_phi, wide_terms[1])
+    m = ops.row_sum(p_expm1) / total
+    loss = _loss(ops, ops.row_sum(p_phi) / total, m, m / unit)
+    if wide is not None and ops.any(m > unit):  # then S and M − log(1 + M) are both large
+        mean = ops.row_sum(ops.where(p > 0, p * d, 0.0)) / total
+        loss = ops.where(m > unit, (ops.log1p(m / unit) - mean) * unit * unit, loss)
+    p *= m
+    p_expm1 -= p
+    p_expm1 *= 1 / ((1 + m / unit) * total)
+    return loss, p_expm1
+
+
+def _difference(
+    ops: Operations, z: Rows, v: Rows, level: Column, v_top: Column, beta: float
+) -> Rows:
+    """Return (z − v) − (level − v_top), or (z − level) − (v − v_top) where that is rounded less.
+
+    It is exactly 0 at the teacher's top class, which may have nearly all of p.
+    """
+    offset = level - v_top
+    is_large = abs(offset) * beta > 1
+    if not ops.any(is_large):
+        x = z - v
+        x -= offset
+        return x
+    x = z - ops.where(is_large, level, 0.0)
+    x -= v - ops.where(is_large, v_top, 0.0)
+    x -= ops.where(is_large, 0.0, offset)
+    return x
+
+
+def _recentered(
+    ops: Operations,
+    z: Rows,
+    v: Rows,
+    v_top: Column,
+    level: Column,
+    p: Rows,
+    total: Column,
+    beta: float,
+) -> tuple[Rows, Rows]:
+    """Return x = z − v and the exponent of q, both less their constant, where some |d| is large.
+
+    They are counted from the teacher's top class and then from a mean under p. A class with
+    a tiny p and a huge |d| would draw that mean away from all others, so in the mean |d|
+    counts up to 2·REACH only, about as much as it weighs in M. Where the top class itself
+    is the outlier, or an exponential may overflow, counting starts from the logarithm of
+    Σ e^(βz) / Σ e^(βv) instead.
+    """
+    x, center = _less_mean(ops, z, v, v_top, level, p, total, beta)
+    z_max = ops.row_max(z)
+    outlying = ((z_max - level) * beta > 2 * REACH) | (abs(center) * beta > REACH)
+    if ops.any(outlying):
+        q = ops.exp_((z - z_max) * beta)
+        mean_level = z_max + ops.log(ops.row_sum(q) / total) / beta
+        level = ops.where(outlying, mean_level, level)
+        x, center = _less_mean(ops, z, v, v_top, level, p, total, beta)
+    exponent = z - level
+    exponent -= center
+    return x, exponent
+
+
+def _less_mean(
+    ops: Operations,
+    z: Rows,
+    v: Rows,
+    v_top: Column,
+    level: Column,
+    p: Rows,
+    total: Column,
+    beta: float,
+) -> tuple[Rows, Column]:
+    """Return z − v less its clipped mean under p, and that mean counted from the level."""
+    x = _difference(ops, z, v, level, v_top, beta)
+    if ops.any(~(abs(x) < math.inf)):
+        x = ops.where(v == -math.inf, 0.0, x)
+        p += (x == -math.inf) * ops.tiny(p)  # not 0, even if it underflowed
+    bound = 2 * REACH / beta
+    center = ops.row_sum(p * ops.clip(x, -bound, bound)) / total
+    x -= center
+    return x, center
+
+
+def _wide_terms(
+    ops: Operations,
+    wide: Selection,
+    p: Rows,
+    x: Rows,
+    exponent: Rows,
+    beta: float,
+    unit: float,
+) -> tuple[Any, Any]:
+    """Return unit·p (eᵈ − 1) and unit²·p φ(d) of selected entries, where |d| is large.
+
+    p eᵈ is an exponential of its own: p may underflow, eᵈ overflow, and the logits of one
+    network may be so large that their difference holds no digit of the other's.
+    """
+    p, x = wide.take(p), wide.take(x)
+    p_expm1 = ops.exp_(wide.take(exponent) * beta)
+    p_expm1 -= p
+    p_expm1 *= unit
+    return p_expm1, unit * (p_expm1 - ops.where(p > 0, p * x, 0.0))
+
+
+def _series(p: Rows, x: Rows, d: Rows, coefficients: list[float]) -> tuple[Rows, Rows]:
+    """Return p·expm1(d)·x/d and p·φ(d)·(x/d)², where |d| ≤ REACH.
+
+    With  h = ½ − d g(d²) = ½ − (½d coth ½d − 1)/d,
+    expm1(d) = eᵈ − 1 = d / (1 − d h)  and  φ(d) = d h expm1(d).
+    """
+    square = d * d
+    *lower, highest = coefficients
+    h = square * -highest
+    for coefficient in reversed(lower[1:]):
+        h -= coefficient
+        h *= square
+    h -= lower[0]
+    h *= d
+    h += 0.5
+    p_expm1 = p * x
+    p_expm1 /= 1 - d * h
+    h *= x
+    h *= p_expm1
+    return p_expm1, h
+
+
+def _loss(ops: Operations, s: Column, m: Column, plain_m: Column) -> Column:
+    """Return unit²·KL from s = unit²·S, m = unit·M and M: s − m²·(M − log(1 + M))/M²."""
+    ratio = ops.where(
+        abs(plain_m) < 1e-4,
+        0.5 - plain_m * (1 / 3 - plain_m / 4),
+        (plain_m - ops.log1p(plain_m)) / (plain_m * plain_m),
+    )
+    loss = s * (1 - ratio * m * (m / s))
+    loss *= loss > 0  # not below 0 by rounding; nan stays
+    return ops.where(s > 0, loss, s)

@@ -1,0 +1,237 @@
+"""The soft loss as a PyTorch function with its own backward pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kd_notes._checks import as_temperature
+from kd_notes._formulas import inverse_temperature, loss_and_slope
+from kd_notes._kernel import soft_loss_and_grad
+from kd_notes.torch._checks import require_logits
+
+BLOCK = 2**25  # numbers in a block of rows; the formulas hold about ten such blocks at a time
+SMALL_BLOCK = 2**20  # where a block is converted for the NumPy core
+
+
+def kd_loss(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float = 1.0,
+    *,
+    scaled: bool = True,
+) -> Tensor:
+    r"""Return the knowledge distillation loss, by default times temperature squared.
+
+    Parameters
+    ----------
+    student_logits, teacher_logits
+        `(..., K)`, of one shape, and of any float dtypes. A class that both exclude
+        (`-inf`) takes no part; one that only the student excludes makes the loss `inf`;
+        one that only the teacher excludes has no teacher probability.
+    temperature
+        Greater than 0, `inf` allowed.
+    scaled
+        Whether the loss is multiplied by temperature squared. At infinite temperature the
+        scaled loss is half the variance of the logit differences, the plain one is 0.
+
+    Returns
+    -------
+    tensor `(...)`
+        One loss per example, never negative; in nats if not scaled. Its dtype is what the two
+        dtypes promote to, and float32 for half precision, whose range it may exceed.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, there is no class, or the temperature is not above 0.
+    TypeError
+        If the logits are no tensors of real floating-point numbers, or the temperature is
+        no real number.
+
+    Notes
+    -----
+    Eq. 8 of the note :cite:p:`Che21` and Hinton et al. :cite:p:`HVD15`, with the gradient
+    of Eq. 10 for the student's logits. The teacher's logits get none, whether they ask for
+    one or not.
+
+    For the backward pass it keeps the student's logits, which only a second derivative
+    uses, and one tensor of their size: the gradient. Nothing is kept of the teacher. Eager
+    tensors on a CPU are computed by the NumPy core, without a copy; elsewhere PyTorch
+    computes the same formulas, in blocks of rows or in a compiled graph.
+
+    Examples
+    --------
+    In float32, at a temperature of a million:
+
+    >>> import torch
+    >>> import torch.nn.functional as F
+    >>> from kd_notes.torch import kd_loss
+    >>> student = torch.tensor([[1.0, 2.0, 0.0]], requires_grad=True)
+    >>> teacher = torch.tensor([[3.0, 1.0, -1.0]])
+    >>> loss = kd_loss(student, teacher, temperature=1e6)
+    >>> loss
+    tensor([1.0000], grad_fn=<...>)
+    >>> torch.autograd.grad(loss.sum(), student)[0]
+    tensor([[-0.6667,  0.3333,  0.3333]])
+    >>> log_p_s, p_t = F.log_softmax(student / 1e6, dim=-1), F.softmax(teacher / 1e6, dim=-1)
+    >>> bool((F.kl_div(log_p_s, p_t, reduction="batchmean") * 1e6**2 - 1).abs() > 1000)
+    True
+    """
+    require_logits(student_logits, teacher_logits)
+    return soft_loss(student_logits, teacher_logits, as_temperature(temperature), scaled)
+
+
+def soft_loss(student: Tensor, teacher: Tensor, temperature: float, scaled: bool) -> Tensor:
+    """Return Eq. 8 on checked logits, in float32 or wider."""
+    loss: Tensor = _SoftLoss.apply(student, teacher.detach(), temperature, scaled)[0]
+    return loss
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype to compute in: float32, or wider."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+class _SoftLoss(torch.autograd.Function):
+    """The soft loss and, as a second output, the gradient that its backward pass multiplies by.
+
+    As an output, the gradient is part of the graph; so a second derivative is the backward
+    pass of the gradient, and a third one that of the backward pass's own operations.
+    """
+
+    @staticmethod
+    def forward(
+        student: Tensor, teacher: Tensor, temperature: float, scaled: bool
+    ) -> tuple[Tensor, Tensor]:
+        dtype = wide(torch.promote_types(student.dtype, teacher.dtype))
+        loss = torch.empty(student.shape[:-1], dtype=dtype, device=student.device)
+        grad = torch.empty(student.shape, dtype=dtype, device=student.device)
+        compute = _by_numpy if _numpy_can_read(student, teacher) else _by_torch
+        compute(student, teacher, temperature, scaled, loss, grad)
+        return loss, grad
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        student, _, ctx.temperature, ctx.scaled = inputs
+        ctx.save_for_backward(student, output[1])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(
+        ctx: Any, loss_bar: Tensor | None, grad_bar: Tensor | None
+    ) -> tuple[Tensor | None, None, None, None]:
+        """Return loss_bar · grad (Eq. 10) + grad_bar · (diag q − q qᵀ), the Hessian."""
+        student, grad = ctx.saved_tensors
+        result = None if loss_bar is None else loss_bar.unsqueeze(-1) * grad
+        if grad_bar is not None:
+            q = torch.softmax(student.to(grad.dtype) * _beta(ctx.temperature, grad.dtype), -1)
+            by_hessian = q * (grad_bar - (q * grad_bar).sum(-1, keepdim=True))
+            if not ctx.scaled:
+                by_hessian = by_hessian / ctx.temperature / ctx.temperature
+            result = by_hessian if result is None else result + by_hessian
+        return None if result is None else result.to(student.dtype), None, None, None
+
+
+def _by_numpy(
+    student: Tensor, teacher: Tensor, temperature: float, scaled: bool, loss: Tensor, grad: Tensor
+) -> None:
+    """Fill loss and gradient from the NumPy core, which reads and writes the tensors' memory."""
+    if torch.bfloat16 in (student.dtype, teacher.dtype):  # NumPy has no such dtype
+        for z, v, l, g in _row_blocks(SMALL_BLOCK, student, teacher, loss, grad):
+            _by_numpy(z.float(), v.float(), temperature, scaled, l, g)
+        return
+    z, v = student.detach().numpy(), teacher.numpy()
+    soft_loss_and_grad(
+        z, v, temperature, scaled=scaled, loss=loss.numpy(), grad=grad.numpy()
+    )
+
+
+def _by_torch(
+    student: Tensor, teacher: Tensor, temperature: float, scaled: bool, loss: Tensor, grad: Tensor
+) -> None:
+    """Fill loss and gradient by PyTorch's operations, without a branch on a tensor's numbers."""
+    beta, huge = _beta(temperature, loss.dtype), torch.finfo(loss.dtype).max
+    for z, v, l, g in _row_blocks(BLOCK, student, teacher, loss, grad):
+        block_loss, slope = loss_and_slope(
+            Operations, z.to(loss.dtype), v.to(loss.dtype), beta, scaled
+        )
+        l.copy_(block_loss.squeeze(-1))
+        g.copy_(slope if scaled else slope * min(1 / temperature, huge))
+
+
+def _row_blocks(
+    size: int, student: Tensor, teacher: Tensor, loss: Tensor, grad: Tensor
+) -> Iterator[tuple[Tensor, ...]]:
+    """Cut the batch into blocks of rows of about so many numbers."""
+    classes = student.shape[-1]
+    z, v, g = (x.reshape(-1, classes) for x in (student, teacher, grad))
+    step = len(z) if torch.compiler.is_compiling() else max(1, size // classes)
+    blocks = (x.split(max(step, 1)) for x in (z, v, loss.reshape(-1), g))
+    return zip(*blocks, strict=True)
+
+
+def _numpy_can_read(*tensors: Tensor) -> bool:
+    """Whether NumPy can share the tensors' memory: eager, on a CPU, and nobody traces."""
+    return not torch.compiler.is_compiling() and all(
+        type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" for x in tensors
+    )
+
+
+class _Selection:
+    """All entries are computed, and chosen from afterwards."""
+
+    def __init__(self, condition: Tensor) -> None:
+        self.condition = condition
+
+    def take(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def put(self, rows: Tensor, values: Tensor) -> Tensor:
+        return torch.where(self.condition, values, rows)
+
+
+class Operations:
+    """The operations of `_formulas.py` in PyTorch; nothing depends on a tensor's numbers."""
+
+    exp, log, log1p, where, clip = torch.exp, torch.log, torch.log1p, torch.where, torch.clip
+    exp_ = torch.exp_
+    select = _Selection
+
+    @staticmethod
+    def row_sum(x: Tensor) -> Tensor:
+        return x.sum(-1, keepdim=True)
+
+    @staticmethod
+    def row_max(x: Tensor) -> Tensor:
+        return x.amax(-1, keepdim=True)
+
+    @staticmethod
+    def at_top(v: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        v_top, top = v.max(-1, keepdim=True)
+        return v_top, z.gather(-1, top)
+
+    @staticmethod
+    def dtype_name(x: Tensor) -> str:
+        return str(x.dtype).removeprefix("torch.")
+
+    @staticmethod
+    def tiny(x: Tensor) -> float:
+        return torch.finfo(x.dtype).tiny
+
+    @staticmethod
+    def any(condition: Tensor) -> bool:
+        return True
+
+    @staticmethod
+    def all_within(x: Tensor, bound: float) -> bool:
+        return False
+
+
+def _beta(temperature: float, dtype: torch.dtype) -> float:
+    info = torch.finfo(dtype)
+    return inverse_temperature(temperature, info.tiny, info.max)

@@ -1,0 +1,43 @@
+"""Every way in which the library computes the soft loss and its gradient, called alike.
+
+PyTorch runs the formulas without branches where it cannot look at the numbers: in a compiled
+graph, and on a device other than the CPU. `torch-branchless` runs that way here.
+"""
+
+from contextlib import nullcontext
+from importlib.util import find_spec
+from unittest import mock
+
+from kd_notes import kd_loss_and_grad
+
+
+def by_torch(student, teacher, temperature, scaled=True):
+    import torch
+
+    from kd_notes.torch import kd_loss
+
+    student = torch.tensor(student, requires_grad=True)
+    loss = kd_loss(student, torch.tensor(teacher), temperature, scaled=scaled)
+    (grad,) = torch.autograd.grad(loss.sum(), student)
+    return loss.detach().numpy(), grad.numpy()
+
+
+def by_torch_branchless(student, teacher, temperature, scaled=True):
+    with branchless():
+        return by_torch(student, teacher, temperature, scaled)
+
+
+def by_numpy(student, teacher, temperature, scaled=True):
+    return kd_loss_and_grad(student, teacher, temperature, scaled=scaled)
+
+
+def branchless():
+    """Let `kd_notes.torch` compute on a CPU as it does elsewhere."""
+    return mock.patch("kd_notes.torch._soft_loss._numpy_can_read", return_value=False)
+
+
+BACKENDS = {"numpy": by_numpy}
+MODES = [nullcontext]
+if find_spec("torch"):
+    BACKENDS |= {"torch": by_torch, "torch-branchless": by_torch_branchless}
+    MODES += [branchless]
