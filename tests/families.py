@@ -10,7 +10,8 @@ import numpy as np
 from numpy import inf
 from rows import Row
 
-SIZES = [3, 10, 64, 65, 128, 300, 1500, 100_000]
+SIZES = [3, 10, 64, 65, 119, 128, 300, 1500]
+MANY = 100_000
 THRESHOLDS = [1 / 6, 1 / 14, 1 / 16, 1 / 32, 1 / 64, 1 / 128]  # of KL, where kernels branch
 REACHES = [0.25, 0.5, 1, 2]  # of log(q/p), where a series ends
 MASKS = [-1e4, -5e3, -100, -30, -10]
@@ -135,9 +136,11 @@ def at_reach(rng, counts, eps):
 
 
 def extreme(rng, counts, eps):
-    """Logits of any size, and of any two; the temperature is extreme too."""
-    z, v = rng.normal(size=(2, counts.size)) * 10 ** rng.uniform(-20, 30, size=(2, 1))
-    return z, v * rng.choice([0, 1])
+    """Logits of any size, some excluded; the temperature is extreme too."""
+    z, v = (normal(rng, counts) * rng.choice([1, power(rng, -20, 30)]) for _ in range(2))
+    v *= rng.choice([0, 1])
+    v[-1] = rng.choice([v[-1], -inf])
+    return z, v
 
 
 FAMILIES = {
@@ -169,7 +172,8 @@ def some_counts(rng):
     counts = np.ones(blocks, int)
     if rng.random() < 0.5:
         weights = rng.dirichlet(np.full(blocks - 1, 0.5))
-        counts[1:] += rng.multinomial(rng.choice(SIZES), weights)
+        total = MANY if rng.random() < 0.05 else rng.choice(SIZES)
+        counts[1:] += rng.multinomial(total, weights)
     return counts
 
 
@@ -234,7 +238,7 @@ def recount(row, rng):
     grown = (
         counts[i] + rng.integers(-2, 3) if rng.random() < 0.5 else counts[i] * power(rng, -1, 1)
     )
-    counts[i] = np.clip(grown, 1, 100_000)
+    counts[i] = np.clip(grown, 1, MANY)
     return replace(row, counts=counts)
 
 
