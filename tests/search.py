@@ -113,11 +113,17 @@ def score(row, loss, grad):
         infinite = loss == inf and true.loss > float(finfo.max) / 2
         error = mp.zero if infinite else abs(loss - true.loss)
         of_loss = in_units(error, true.loss, true.loss_condition, finfo)
-        if (top := largest(true.grad)) > float(finfo.max) / 2:
+        top = largest(true.grad)
+        if top > float(finfo.max) / 2 or overflows_for_a_mask(row, true.loss, finfo):
             return Score(of_loss, 0.0)
         least, most = row.by_block(grad)
         off = max(largest(map(sub, end, true.grad)) for end in (least, most))
         return Score(of_loss, in_units(off, top, true.grad_condition, finfo))
+
+
+def overflows_for_a_mask(row, loss, finfo):
+    """Whether the loss of what one network excludes overflows: the gradient is only finite."""
+    return float(finfo.max) / 2 < loss < inf and (np.isinf(row.z) != np.isinf(row.v)).any()
 
 
 def in_units(error, true, condition, finfo):
@@ -140,8 +146,9 @@ def breaks_a_law(row, rows, backend):
 
 def tilts(row, grad):
     """Whether the gradient's sum is not 0 beside the probabilities that it is a difference of."""
-    sizes = (np.abs(x[x > -inf]).max() for x in (row.z, row.v))
-    unit = min(row.tau, float(sum(sizes))) if row.scaled else 1 / row.tau
+    kept = np.maximum(row.z, row.v) > -inf
+    size = float(np.max(abs(row.z[kept]) + abs(row.v[kept])))  # inf where one excludes alone
+    unit = min(row.tau, size) if row.scaled else 1 / row.tau
     finfo = np.finfo(row.dtype)
     excess = abs(grad.sum(dtype=np.longdouble)) - grad.size * float(finfo.tiny)
     return excess > PROMISE * float(finfo.eps) * unit
