@@ -74,10 +74,10 @@ class Reference(NamedTuple):
 
 def digits(row):
     """Return enough digits for 30 of whatever is above the smallest normal number."""
-    both = np.isfinite(row.z) & np.isfinite(row.v)
-    z, v = row.z[both].astype(float), row.v[both].astype(float)
-    margin = max((np.ptp(x) for x in (z, v) if x.size), default=0) / row.tau
-    apart = np.diff(np.sort(z - v)) / row.tau
+    z, v = row.z.astype(float), row.v.astype(float)
+    margin = max(np.ptp(x[x > -inf]) for x in (z, v)) / row.tau
+    both = (z > -inf) & (v > -inf)
+    apart = np.diff(np.sort(z[both] - v[both])) / row.tau
     least = min(apart[apart > 0], default=0.1)  # the divergence is of the order of its square
     power_of_tau = 0 if row.tau == inf else 2 * abs(np.log10(row.tau))
     smallest = power_of_tau - np.log10(np.finfo(row.dtype).tiny)

@@ -64,6 +64,7 @@ def largest_difference(one, other):
 def test_the_reference_has_digits_enough(dtype, rng, monkeypatch):
     families = [family for family in FAMILIES for _ in range(2)]
     several = [begin(family, dtype, rng) for family in families]
+    several.append(Row(dtype, [0, -60], [0, -inf], [1, 11]))  # only the student has a margin
     short = [reference(row) for row in several]
     monkeypatch.setattr(rows, "digits", lambda row: 2000)
     tiny = float(np.finfo(dtype).tiny)
