@@ -1,0 +1,228 @@
+"""Search for the rows on which the promise is worst kept: hill climbing from many families.
+
+A score is an error in units of eps (1 + condition number): the promise is that none exceeds
+16, wherever the condition number leaves something to promise. A row that yields a nan, a
+negative loss, or a loss of the student's own logits scores infinity.
+
+    python tests/search.py --backend numpy --dtype float32 --seconds 600 --seed 1
+
+prints the worst row of each family, as it can be pasted into `worst_rows.py`, and exits
+with 1 where the promise is broken.
+"""
+
+import argparse
+import sys
+import time
+import warnings
+from collections import defaultdict
+from contextlib import contextmanager, suppress
+from itertools import cycle, islice, product
+from operator import sub
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+from families import FAMILIES, begin, limit, mutated
+from mpmath import mp
+from numpy import inf
+from rows import Row, largest, reference
+
+from kd_notes import kd_loss_and_grad
+
+PROMISE = 16
+BROOD = 32  # so many rows are one step of a climb
+PATIENCE = 10  # steps without a gain
+OBJECTIVES = ["loss", "grad", "both"]
+
+
+def by_numpy(student, teacher, temperature, scaled):
+    return kd_loss_and_grad(student, teacher, temperature, scaled=scaled)
+
+
+def by_torch(student, teacher, temperature, scaled):
+    import torch
+
+    from kd_notes.torch import kd_loss
+
+    z = torch.from_numpy(student).requires_grad_()
+    with one_thread(torch):
+        loss = kd_loss(z, torch.from_numpy(teacher), temperature, scaled=scaled)
+        loss.sum().backward()
+    return loss.detach().numpy(), z.grad.numpy()
+
+
+@contextmanager
+def one_thread(torch):
+    """Let PyTorch work alone: on a machine that others share, its threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def by_torch_branchless(*arguments):
+    """Compute as a compiled graph does, which cannot look at the numbers."""
+    with mock.patch("kd_notes.torch._may_look", return_value=False):
+        return by_torch(*arguments)
+
+
+BACKENDS = {"numpy": by_numpy, "torch": by_torch, "torch-branchless": by_torch_branchless}
+
+
+class Score(NamedTuple):
+    loss: float
+    grad: float
+
+    @property
+    def both(self):
+        return max(self)
+
+
+class Finding(NamedTuple):
+    row: Row
+    score: float
+
+
+def evaluate(rows, backend):
+    """Return the scores of rows; those of one shape and temperature are one batch."""
+    batches, scores = defaultdict(list), [Score(inf, inf)] * len(rows)
+    for i, row in enumerate(rows):
+        batches[kind(row)].append(i)
+    for members in batches.values():
+        with suppress(RuntimeWarning):
+            results = compute([rows[i] for i in members], backend)
+            for i, loss, grad in zip(members, *results, strict=True):
+                scores[i] = score(rows[i], float(loss), grad)
+    return scores
+
+
+def kind(row):
+    return row.num_classes, row.tau, row.scaled
+
+
+def compute(rows, backend):
+    z, v = map(np.stack, zip(*(row.logits() for row in rows), strict=True))
+    return backend(z, v, rows[0].tau, rows[0].scaled)
+
+
+def score(row, loss, grad):
+    if not loss >= 0 or np.isnan(grad).any():
+        return Score(inf, inf)
+    true, finfo = reference(row), np.finfo(row.dtype)
+    with mp.workdps(40):
+        infinite = loss == inf and true.loss > float(finfo.max) / 2
+        error = mp.zero if infinite else abs(loss - true.loss)
+        of_loss = in_units(error, true.loss, true.loss_condition, finfo)
+        top = largest(true.grad)
+        if top > float(finfo.max) / 2 or overflows_for_a_mask(row, true.loss, finfo):
+            return Score(of_loss, 0.0)
+        least, most = row.by_block(grad)
+        off = max(largest(map(sub, end, true.grad)) for end in (least, most))
+        return Score(of_loss, in_units(off, top, true.grad_condition, finfo))
+
+
+def overflows_for_a_mask(row, loss, finfo):
+    """Whether the loss of what one network excludes overflows: the gradient is only finite."""
+    return float(finfo.max) / 2 < loss < inf and (np.isinf(row.z) != np.isinf(row.v)).any()
+
+
+def in_units(error, true, condition, finfo):
+    """Return an error in units of eps (1 + condition number), 0 where nothing is promised."""
+    eps = float(finfo.eps)
+    if error <= float(finfo.tiny) or condition * eps >= 1:
+        return 0.0
+    return float(error / (eps * (1 + condition) * true)) if 0 < true < inf else inf
+
+
+def breaks_a_law(row, rows, backend):
+    """Whether a row is another beside others, costs against itself, or has a tilted gradient."""
+    beside = [other for other in rows if kind(other) == kind(row)][:3]
+    alone, among = compute([row], backend), compute([*beside, row], backend)
+    differs = any(a[-1].tobytes() != b[-1].tobytes() for a, b in zip(alone, among, strict=True))
+    z = row.logits()[0][np.newaxis]
+    costs = np.any(backend(z, z, row.tau, row.scaled)[0])
+    return costs or (differs and backend is by_numpy) or tilts(row, alone[1])
+
+
+def tilts(row, grad):
+    """Whether the gradient's sum is not 0 beside the probabilities that it is a difference of."""
+    kept = np.maximum(row.z, row.v) > -inf
+    size = float(np.max(abs(row.z[kept]) + abs(row.v[kept])))  # inf where one excludes alone
+    unit = min(row.tau, size) if row.scaled else 1 / row.tau
+    finfo = np.finfo(row.dtype)
+    excess = abs(grad.sum(dtype=np.longdouble)) - grad.size * float(finfo.tiny)
+    return excess > PROMISE * float(finfo.eps) * unit
+
+
+def search(backend, dtype, seed, families=tuple(FAMILIES), objectives=OBJECTIVES, steps=100):
+    """Yield family, row and score of each step, climb after climb, without end."""
+    rng = np.random.default_rng(seed)
+    for objective, family in cycle(product(objectives, families)):
+        rows = [begin(family, dtype, rng) for _ in range(BROOD)]
+        for step in islice(climb(rows, backend, objective, rng, limit(family)), steps):
+            yield family, *step
+
+
+def climb(rows, backend, objective, rng, largest_logit):
+    """Yield the worst of the rows and its score, again and again of those around it."""
+    worst, idle = -1.0, 0
+    while idle < PATIENCE and worst < inf:
+        scores = evaluate(rows, backend)
+        i = max(range(len(rows)), key=lambda i: getattr(scores[i], objective))
+        row, found = rows[i], scores[i]
+        if found.both < inf and breaks_a_law(row, rows, backend):
+            found = Score(inf, inf)
+        idle = 0 if getattr(found, objective) > worst else idle + 1
+        worst = getattr(found, objective)
+        yield row, found
+        rows = [row, *(mutated(row, rng, largest_logit) for _ in range(BROOD - 1))]
+
+
+def worst_rows(steps, seconds=inf):
+    """Return the worst finding of each family and objective, loss or gradient."""
+    findings, begun = {}, time.monotonic()
+    for number, (family, row, found) in enumerate(steps, 1):
+        for objective, value in found._asdict().items():
+            if value > findings.get((family, objective), Finding(None, 0)).score:
+                findings[family, objective] = Finding(row, value)
+        elapsed = time.monotonic() - begun
+        if seconds < inf:
+            report_progress(number, elapsed, findings)
+        if elapsed > seconds:
+            break
+    return findings
+
+
+def report_progress(steps, elapsed, findings):
+    worst = max((finding.score for finding in findings.values()), default=0)
+    rate = steps * BROOD / elapsed
+    line = f"\r{elapsed:6.0f} s  {steps:7} steps  {rate:5.0f} rows/s  worst {worst:8.3g}"
+    print(line, end="", file=sys.stderr, flush=True)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--backend", choices=BACKENDS, default="numpy")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--objective", choices=OBJECTIVES, help="all of them, if not given")
+    parser.add_argument("--families", nargs="+", choices=FAMILIES, default=[*FAMILIES])
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
+    objectives = [args.objective] if args.objective else OBJECTIVES
+    steps = search(BACKENDS[args.backend], args.dtype, args.seed, args.families, objectives)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        findings = worst_rows(steps, args.seconds)
+    print(file=sys.stderr)
+    for (family, objective), (row, value) in sorted(findings.items()):
+        print(f"{value:9.3g}  {objective}  {family:18} {row}")
+    return int(any(finding.score > PROMISE for finding in findings.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
