@@ -68,9 +68,6 @@ class Operations(Protocol):
         """Return the largest v of each row, and z at that class."""
 
     def dtype_name(self, x: Any) -> str: ...
-    def tiny(self, x: Any) -> float:
-        """Return the smallest normal number of the dtype."""
-
     def any(self, condition: Any) -> bool:
         """Whether a condition holds anywhere; True where the numbers cannot be known."""
 
@@ -115,7 +112,7 @@ def loss_and_slope(
     m = ops.row_sum(p_expm1) / total
     loss = _loss(ops, ops.row_sum(p_phi) / total, m, m / unit)
     if wide is not None and ops.any(m > unit):  # then S and M − log(1 + M) are both large
-        mean = ops.row_sum(ops.where(p > 0, p * d, 0.0)) / total
+        mean = ops.row_sum(_product(ops, p, d)) / total
         loss = ops.where(m > unit, (ops.log1p(m / unit) - mean) * unit * unit, loss)
     p *= m
     p_expm1 -= p
@@ -187,7 +184,6 @@ def _less_mean(
     x = _difference(ops, z, v, level, v_top, beta)
     if ops.any(~(abs(x) < math.inf)):
         x = ops.where(v == -math.inf, 0.0, x)
-        p += (x == -math.inf) * ops.tiny(p)  # not 0, even if it underflowed
     bound = 2 * REACH / beta
     center = ops.row_sum(p * ops.clip(x, -bound, bound)) / total
     x -= center
@@ -212,7 +208,12 @@ def _wide_terms(
     p_expm1 = ops.exp_(wide.take(exponent) * beta)
     p_expm1 -= p
     p_expm1 *= unit
-    return p_expm1, unit * (p_expm1 - ops.where(p > 0, p * x, 0.0))
+    return p_expm1, unit * (p_expm1 - _product(ops, p, x))
+
+
+def _product(ops: Operations, p: Rows, x: Rows) -> Rows:
+    """Return p x, where 0·∞ = 0, and −∞ stays even if p has underflowed."""
+    return ops.where((p > 0) | (x == -math.inf), ops.where(x == -math.inf, x, p * x), 0.0)
 
 
 def _series(p: Rows, x: Rows, d: Rows, coefficients: list[float]) -> tuple[Rows, Rows]:

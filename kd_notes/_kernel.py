@@ -9,10 +9,10 @@ before it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kd_notes._checks import FloatArray
 from kd_notes._formulas import inverse_temperature, loss_and_slope
@@ -21,10 +21,13 @@ BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
 BUFFER = 1024  # at most a row: into a longer one NumPy copies a row's number once a class
 
-# `_quick` is used where KL and the largest |q − p| are at least this: it divides by KL the
-# rounding of the exponentials, in the worst of rows two eps, with NumPy's of float32 five.
+# `_quick` is used where KL and the largest |q − p| are at least this. Its error is the rounding
+# of the exponentials, at most two eps, in float32 five, and of long sums, divided by KL.
 LEAST_KL = {"float32": 1 / 6, "float64": 1 / 14}
+LEAST_KL_OF_MANY = 1 / 4  # where there are more than FEW classes
 LEAST_SLOPE = 1 / 8  # of the largest p
+
+Rows: TypeAlias = "slice | NDArray[np.intp]"  # which rows of a batch
 
 # An array of this size, freed at once, makes glibc keep freed memory of up to this size for
 # the next array, instead of returning it to the system and clearing it anew each time.
@@ -65,56 +68,128 @@ def soft_loss_and_grad(
     loss is `inf`, and its gradient q − p times a huge but finite number.
     """
     dtype = np.result_type(np.float32, student, teacher)
-    tiny, huge = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
-    beta = inverse_temperature(temperature, tiny, huge)
-    block = _Block(beta, scaled, dtype)
-    step = max(1, BLOCK // (student.shape[-1] * dtype.itemsize))
-    (student, teacher, loss, grad), blocks = _in_blocks(student, teacher, loss, grad, step)
+    batch = _Batch(student, teacher, loss, grad, dtype)
     with np.errstate(all="ignore"):
         np.setbufsize(BUFFER)  # until errstate ends
-        for rows in blocks:
-            z, v = _stored(student[rows], dtype), _stored(teacher[rows], dtype)
-            block_loss, slope = block(z, v)
-            if loss is not None:
-                loss[rows] = block_loss[:, 0]
-            if grad is not None:
-                grad[rows] = slope if scaled else slope * min(1 / temperature, huge)
+        _Computation(batch, temperature, scaled).run()
 
 
-def _in_blocks(
-    student: FloatArray,
-    teacher: FloatArray,
-    loss: FloatArray | None,
-    grad: FloatArray | None,
-    step: int,
-) -> tuple[list[Any], Iterator[Any]]:
-    """Return the arrays with one axis of rows, and the index of each block of rows.
+class _Batch:
+    """The rows of a batch, read and written block by block, without a copy of the whole."""
 
-    Where that would take a copy, the arrays stay as they are, and an index has as many
-    axes as the batch.
+    def __init__(
+        self,
+        student: FloatArray,
+        teacher: FloatArray,
+        loss: FloatArray | None,
+        grad: FloatArray | None,
+        dtype: np.dtype[Any],
+    ) -> None:
+        *self.shape, self.classes = student.shape
+        self.dtype, self.rows = dtype, math.prod(self.shape)
+        shapes = [(self.rows, self.classes)] * 2 + [(self.rows,), (self.rows, self.classes)]
+        self.arrays = [student, teacher, loss, grad]
+        self.is_matrix = True
+        try:
+            self.arrays = [
+                x if x is None else x.reshape(shape, copy=False)
+                for x, shape in zip(self.arrays, shapes, strict=True)
+            ]
+        except ValueError:  # it would take a copy
+            self.is_matrix = False
+
+    def load(self, rows: Rows) -> tuple[FloatArray, FloatArray]:
+        """Return the student's and the teacher's logits, `(n, K)`."""
+        index = self._index(rows)
+        student, teacher = (x[index] for x in self.arrays[:2])
+        return _stored(student, self.dtype), _stored(teacher, self.dtype)
+
+    def store(self, rows: Rows, losses: FloatArray, grads: FloatArray) -> None:
+        index, (loss, grad) = self._index(rows), self.arrays[2:]
+        if loss is not None:
+            loss[index] = losses[:, 0]
+        if grad is not None:
+            grad[index] = grads
+
+    def _index(self, rows: Rows) -> Any:
+        return rows if self.is_matrix else np.unravel_index(_numbers(rows), self.shape)
+
+
+class _Computation:
+    """Every block by the way that most rows of the last block ended with, then what is left.
+
+    A row ends with `_quick` where that is accurate by its own measure, and else with
+    `loss_and_slope`, in whatever order they were tried and with whatever rows beside it.
     """
-    *batch, classes = student.shape
-    rows = math.prod(batch)
-    starts = range(0, rows, step)
-    shapes = (rows, classes), (rows, classes), (rows,), (rows, classes)
-    arrays = student, teacher, loss, grad
-    try:
-        views = [
-            array if array is None else array.reshape(shape, copy=False)
-            for array, shape in zip(arrays, shapes, strict=True)
-        ]
-    except ValueError:
-        ranges = (np.arange(start, min(start + step, rows)) for start in starts)
-        return list(arrays), (np.unravel_index(block, batch) for block in ranges)
-    return views, (slice(start, start + step) for start in starts)
+
+    def __init__(self, batch: _Batch, temperature: float, scaled: bool) -> None:
+        info = np.finfo(batch.dtype)
+        self.beta = inverse_temperature(temperature, float(info.tiny), float(info.max))
+        self.scaled, self.unit = scaled, 1 / self.beta if scaled else 1.0
+        self.grad_factor = 1.0 if scaled else min(1 / temperature, float(info.max))
+        self.batch, self.step = batch, max(1, BLOCK // (batch.classes * batch.dtype.itemsize))
+        many = batch.classes > FEW
+        self.least_kl = LEAST_KL_OF_MANY if many else LEAST_KL[batch.dtype.name]
+        self.close: list[NDArray[np.intp]] = []  # rows left by `_quick`
+        self.apart: list[NDArray[np.intp]] = []  # rows left by `loss_and_slope`
+
+    def run(self) -> None:
+        mostly_close = self._quick(slice(0, min(16, self.step, self.batch.rows))) > 0.5
+        self.close.clear()
+        for start in range(0, self.batch.rows, self.step):
+            block = slice(start, min(start + self.step, self.batch.rows))
+            left = self._sure(block) if mostly_close else self._quick(block)
+            mostly_close = (left < 0.5) if mostly_close else (left > 0.5)
+            self._finish(self.step)
+        self._finish(1)
+
+    def _finish(self, least: int) -> None:
+        """Compute the rows that are left the other way, if there are so many."""
+        if sum(map(len, self.apart)) >= least:
+            self._quick(_taken(self.apart))
+        if sum(map(len, self.close)) >= least:
+            self._sure(_taken(self.close), last=True)
+
+    def _quick(self, rows: Rows) -> float:
+        """Return which part of the rows is left to `loss_and_slope`."""
+        kl, slope, largest = _quick(*self.batch.load(rows), self.beta)
+        slope *= self.unit * self.grad_factor
+        self.batch.store(rows, kl * self.unit * self.unit, slope)
+        is_close = (kl < self.least_kl) | (largest < LEAST_SLOPE)
+        return self._leave(self.close, rows, is_close)
+
+    def _sure(self, rows: Rows, last: bool = False) -> float:
+        """Return which part of the rows is left to `_quick`: where KL may be large enough."""
+        loss, slope = loss_and_slope(
+            _Operations, *self.batch.load(rows), self.beta, self.scaled
+        )
+        if not self.scaled:
+            slope *= self.grad_factor
+        self.batch.store(rows, loss, slope)
+        if last:
+            return 0.0
+        return self._leave(self.apart, rows, ~(loss / self.unit / self.unit < 0.999 * self.least_kl))
+
+    @staticmethod
+    def _leave(others: list[NDArray[np.intp]], rows: Rows, condition: FloatArray) -> float:
+        left = np.flatnonzero(condition)
+        if left.size:
+            others.append(_numbers(rows)[left])
+        return left.size / max(1, condition.size)
+
+
+def _numbers(rows: Rows) -> NDArray[np.intp]:
+    return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+
+
+def _taken(left: list[NDArray[np.intp]]) -> NDArray[np.intp]:
+    rows = np.concatenate(left)
+    left.clear()
+    return rows
 
 
 def _stored(rows: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     return np.asarray(rows, dtype, order="F" if rows.shape[1] <= FEW else "C")
-
-
-def _rows(block: FloatArray, i: FloatArray) -> FloatArray:
-    return _stored(block[i], block.dtype)
 
 
 def _max(rows: FloatArray) -> FloatArray:
@@ -142,45 +217,6 @@ def _sum(rows: FloatArray) -> FloatArray:
     return np.add.reduce(rows, axis=1, keepdims=True)
 
 
-class _Block:
-    """Loss and slope of one block after the other."""
-
-    def __init__(self, beta: float, scaled: bool, dtype: np.dtype[Any]) -> None:
-        self.beta, self.scaled = beta, scaled
-        self.unit = 1 / beta if scaled else 1.0
-        self.least_kl = LEAST_KL[dtype.name]
-        self.mostly_close: bool | None = None  # of the rows of the last block
-
-    def __call__(self, z: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return unit²·KL and unit·(q − p)."""
-        if self.mostly_close is None:
-            self._quick_first(z[:16], v[:16])
-        return (self._sure_first if self.mostly_close else self._quick_first)(z, v)
-
-    def _quick_first(self, z: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
-        kl, slope, largest = _quick(z, v, self.beta)
-        loss = kl * self.unit * self.unit
-        slope *= self.unit
-        close = np.flatnonzero((kl < self.least_kl) | (largest < LEAST_SLOPE))
-        self.mostly_close = 2 * close.size > len(z)
-        if close.size:
-            loss[close], slope[close] = self._sure(_rows(z, close), _rows(v, close))
-        return loss, slope
-
-    def _sure_first(self, z: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
-        loss, slope = self._sure(z, v)
-        kl = loss / self.unit / self.unit
-        # A row with a KL of nearly the least: `_quick` itself decides.
-        rest = np.flatnonzero(~(kl < 0.999 * self.least_kl))
-        if rest.size:
-            loss[rest], slope[rest] = self._quick_first(_rows(z, rest), _rows(v, rest))
-        self.mostly_close = 2 * rest.size < len(z)
-        return loss, slope
-
-    def _sure(self, z: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return loss_and_slope(_Operations, z, v, self.beta, self.scaled)
-
-
 def _quick(z: FloatArray, v: FloatArray, beta: float) -> tuple[FloatArray, ...]:
     """Return KL, q − p, and the largest |q − p| relative to the largest p, of n rows.
 
@@ -192,17 +228,19 @@ def _quick(z: FloatArray, v: FloatArray, beta: float) -> tuple[FloatArray, ...]:
     a *= beta
     b *= beta
     x = a - b
-    excluded = None if np.isfinite(x).all() else b == -np.inf
+    excluded = not np.isfinite(x).all()
+    if excluded:
+        x[b == -np.inf] = 0  # 0 log 0 = 0
+        excluded_by_student = x == -np.inf
     q, p = np.exp(a, out=a), np.exp(b, out=b)
-    if excluded is not None:
-        x[excluded] = 0  # 0 log 0 = 0
-        p[x == -np.inf] += np.finfo(p.dtype).tiny  # not 0, even if it underflowed
     total = _sum(p)
     log_r = np.log(total / _sum(q))
     q *= np.exp(log_r)
     q -= p
     x += log_r
     x *= p
+    if excluded:
+        x[excluded_by_student] = -np.inf  # even if p has underflowed
     kl = _sum(np.subtract(q, x, out=x)) / total
     largest = _largest(q, log_r)
     q /= total
@@ -222,10 +260,7 @@ def _largest(slope: FloatArray, log_r: FloatArray) -> FloatArray:
 
 class _Selection:
     def __init__(self, condition: FloatArray) -> None:
-        rows, classes = condition.shape
         self.where = np.flatnonzero(_flat(condition))
-        by_class = classes <= FEW
-        self.rows = self.where % rows if by_class else self.where // classes
 
     def take(self, rows: FloatArray) -> FloatArray:
         return _flat(rows)[self.where]
@@ -257,18 +292,15 @@ class _Operations:
             top = v.argmax(axis=1, keepdims=True)
             return np.take_along_axis(v, top, 1), np.take_along_axis(z, top, 1)
         v_top = _max(v)
-        at_top = _Selection(v == v_top)  # in a row with nan nothing is
-        z_top = np.full_like(v_top, np.nan)
-        z_top[at_top.rows, 0] = at_top.take(z)
+        is_top = (v == v_top).astype(v.dtype)
+        z_top = _sum(is_top * z) / _sum(is_top)  # the mean of several
+        i = np.flatnonzero(~np.isfinite(z_top))  # 0·∞: a class is excluded
+        z_top[i, 0] = z[i, v[i].argmax(axis=1)]
         return v_top, z_top
 
     @staticmethod
     def dtype_name(x: FloatArray) -> str:
         return x.dtype.name
-
-    @staticmethod
-    def tiny(x: FloatArray) -> float:
-        return float(np.finfo(x.dtype).tiny)
 
     @staticmethod
     def any(condition: FloatArray) -> bool:

@@ -4,7 +4,7 @@ PyTorch runs the formulas without branches where it cannot look at the numbers: 
 graph, and on a device other than the CPU. `torch-branchless` runs that way here.
 """
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from unittest import mock
 
@@ -17,9 +17,19 @@ def by_torch(student, teacher, temperature, scaled=True):
     from kd_notes.torch import kd_loss
 
     student = torch.tensor(student, requires_grad=True)
-    loss = kd_loss(student, torch.tensor(teacher), temperature, scaled=scaled)
-    (grad,) = torch.autograd.grad(loss.sum(), student)
+    with one_thread(torch):
+        loss = kd_loss(student, torch.tensor(teacher), temperature, scaled=scaled)
+        (grad,) = torch.autograd.grad(loss.sum(), student)
     return loss.detach().numpy(), grad.numpy()
+
+
+@contextmanager
+def one_thread(torch):
+    """Let PyTorch work alone: on a machine that others share, its threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def by_torch_branchless(student, teacher, temperature, scaled=True):
@@ -33,7 +43,7 @@ def by_numpy(student, teacher, temperature, scaled=True):
 
 def branchless():
     """Let `kd_notes.torch` compute on a CPU as it does elsewhere."""
-    return mock.patch("kd_notes.torch._soft_loss._numpy_can_read", return_value=False)
+    return mock.patch("kd_notes.torch._soft_loss._numpy_can_read", lambda *tensors: False)
 
 
 BACKENDS = {"numpy": by_numpy}

@@ -137,7 +137,7 @@ def at_reach(rng, counts, eps):
 
 def extreme(rng, counts, eps):
     """Logits of any size, some excluded; the temperature is extreme too."""
-    z, v = (normal(rng, counts) * rng.choice([1, power(rng, -20, 30)]) for _ in range(2))
+    z, v = (normal(rng, counts) * rng.choice([1, power(rng, -20, 10)]) for _ in range(2))
     v *= rng.choice([0, 1])
     v[-1] = rng.choice([v[-1], -inf])
     return z, v
@@ -184,7 +184,7 @@ def some_temperature(rng):
 
 def limit(family):
     """Return the largest logit that a family may hold."""
-    return 1e30 if family == "extreme" else 1e4
+    return 1e10 if family == "extreme" else 1e4
 
 
 def limited(row, largest):

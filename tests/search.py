@@ -15,58 +15,22 @@ import sys
 import time
 import warnings
 from collections import defaultdict
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import cycle, islice, product
 from operator import sub
 from typing import NamedTuple
-from unittest import mock
 
 import numpy as np
+from backends import BACKENDS, by_numpy
 from families import FAMILIES, begin, limit, mutated
 from mpmath import mp
 from numpy import inf
 from rows import Row, largest, reference
 
-from kd_notes import kd_loss_and_grad
-
 PROMISE = 16
 BROOD = 32  # so many rows are one step of a climb
 PATIENCE = 10  # steps without a gain
 OBJECTIVES = ["loss", "grad", "both"]
-
-
-def by_numpy(student, teacher, temperature, scaled):
-    return kd_loss_and_grad(student, teacher, temperature, scaled=scaled)
-
-
-def by_torch(student, teacher, temperature, scaled):
-    import torch
-
-    from kd_notes.torch import kd_loss
-
-    z = torch.from_numpy(student).requires_grad_()
-    with one_thread(torch):
-        loss = kd_loss(z, torch.from_numpy(teacher), temperature, scaled=scaled)
-        loss.sum().backward()
-    return loss.detach().numpy(), z.grad.numpy()
-
-
-@contextmanager
-def one_thread(torch):
-    """Let PyTorch work alone: on a machine that others share, its threads wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def by_torch_branchless(*arguments):
-    """Compute as a compiled graph does, which cannot look at the numbers."""
-    with mock.patch("kd_notes.torch._may_look", return_value=False):
-        return by_torch(*arguments)
-
-
-BACKENDS = {"numpy": by_numpy, "torch": by_torch, "torch-branchless": by_torch_branchless}
 
 
 class Score(NamedTuple):

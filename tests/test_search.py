@@ -11,11 +11,12 @@ import pytest
 import references
 import rows
 import search
+from backends import BACKENDS, by_numpy
 from families import FAMILIES, begin
 from mpmath import mp
 from numpy import inf
 from rows import Row, reference
-from search import BACKENDS, PROMISE, by_numpy, worst_rows
+from search import PROMISE, worst_rows
 from worst_rows import WORST
 
 from kd_notes import log_softmax, softmax
@@ -128,21 +129,15 @@ def test_a_planted_defect_is_found(backend, dtype, monkeypatch):
     assert max(finding.score for finding in found.values()) > PROMISE
 
 
-def of_name(backend):
-    if backend.startswith("torch"):
-        pytest.importorskip("torch")
-    return BACKENDS[backend]
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_worst_rows_of_earlier_searches_keep_the_promise(backend):
-    scores = zip(WORST, search.evaluate(WORST, of_name(backend)), strict=True)
+    scores = zip(WORST, search.evaluate(WORST, BACKENDS[backend]), strict=True)
     assert not [(row, score) for row, score in scores if score.both > PROMISE]
 
 
 @each_dtype
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_row_is_found_that_breaks_the_promise(backend, dtype):
-    climbs = search.search(of_name(backend), dtype, 1, steps=100 if SECONDS else 2)
+    climbs = search.search(BACKENDS[backend], dtype, 1, steps=100 if SECONDS else 2)
     found = worst_rows(climbs if SECONDS else islice(climbs, STEPS), SECONDS or inf)
     assert not [finding for finding in found.values() if finding.score > PROMISE]

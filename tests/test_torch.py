@@ -11,9 +11,10 @@ import sys
 
 import numpy as np
 import pytest
+from backends import MODES, branchless
 from chapters import ROOT
 from numpy.testing import assert_allclose
-from test_kernel import ROWS, TEMPERATURES, assert_promise, example
+from test_kernel import TEMPERATURES
 
 from kd_notes import (
     cross_entropy_loss,
@@ -27,6 +28,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402, N812
 
 import kd_notes.torch as kd_torch  # noqa: E402
+from kd_notes.torch import _soft_loss  # noqa: E402
 from kd_notes.torch import KnowledgeDistillationLoss, kd_loss  # noqa: E402
 
 INF = math.inf
@@ -35,6 +37,13 @@ PAIRS_OF_DTYPES = [*itertools.permutations([*HALVES, torch.float32, torch.float6
 each_temperature = pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 1e3, INF])
 each_scaled = pytest.mark.parametrize("scaled", [True, False])
 each_reduction = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+
+
+@pytest.fixture(params=MODES, ids=["eager", "branchless"], autouse=True)
+def mode(request):
+    """Run every test twice: by the NumPy core, and as on another device."""
+    with request.param():
+        yield
 
 
 @pytest.fixture
@@ -54,10 +63,6 @@ def loss_and_grad(student, teacher, *args, **kwargs):
     loss = kd_loss(student, teacher, *args, **kwargs)
     (grad,) = torch.autograd.grad(loss.sum(), student)
     return loss.detach().numpy(), grad.numpy()
-
-
-def of_arrays(student, teacher, temperature):
-    return loss_and_grad(torch.tensor(student), torch.tensor(teacher), temperature)
 
 
 def assert_same_as_numpy(student, teacher, temperature, scaled=True, units=32):
@@ -153,16 +158,6 @@ def test_ordinary_logits_give_what_numpy_gives(scaled, temperature, dtype, rng):
             assert_same_as_numpy(student, teacher, temperature, scaled, units=64)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("temperature", TEMPERATURES)
-@pytest.mark.parametrize("kind", ROWS)
-def test_wild_logits_keep_the_promise_of_the_core(kind, temperature, dtype, rng):
-    """What two roundings make of ill-conditioned logits differs; truth is the judge."""
-    for classes in [2, 3, 10, 65]:
-        row = example(kind, classes, temperature, dtype, rng)
-        assert_promise(*row, temperature, of_arrays)
-
-
 @pytest.mark.parametrize("temperature", [0.5, 4.0, 1e4, INF])
 def test_a_hundred_thousand_classes(temperature, rng):
     student, teacher = rng.normal(scale=3, size=(2, 3, 100_000)).astype(np.float32)
@@ -220,23 +215,21 @@ def test_no_seam_shows_between_blocks(classes, temperature, rng, monkeypatch):
     student, teacher = torch.tensor(rng.normal(size=(2, 50, classes)))
     student[::3] = teacher[::3] + student[::3] * 0.05
     loss, grad = loss_and_grad(student, teacher, temperature)
-    monkeypatch.setattr(kd_torch, "BLOCK", 7 * classes)
+    monkeypatch.setattr(_soft_loss, "BLOCK", 7 * classes)
     in_blocks, grad_in_blocks = loss_and_grad(student, teacher, temperature)
     # PyTorch may add up a row in another order when there are fewer beside it.
     assert_allclose(in_blocks, loss, rtol=1e-13)
     assert_allclose(grad_in_blocks, grad, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("temperature", [2.0, 1e5, INF])
-def test_a_graph_without_branches_computes_the_same(temperature, rng, monkeypatch):
-    """What `torch.compile` and other devices run, run here."""
-    student, teacher = rng.normal(size=(2, 50, 10)).astype(np.float32)
-    student[::3] = teacher[::3] + student[::3] * np.float32(0.05)
-    student[1, 1] = teacher[1, 1] = teacher[2, 1] = student[3, 1] = student[6, 0] = -np.inf
-    teacher[4], student[5, 5] = np.nan, np.nan
-    monkeypatch.setattr(kd_torch, "_may_look", lambda x: False)
-    with np.errstate(invalid="ignore"):
-        assert_same_as_numpy(student, teacher, temperature)
+@pytest.mark.parametrize("temperature", [1e-320, 1e-40, 1e20, 5e19, 1e160, 1e300])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each_scaled
+def test_extreme_temperatures_give_what_numpy_gives(scaled, dtype, temperature, rng):
+    student, teacher = rng.normal(size=(2, 5, 10)).astype(dtype)
+    teacher[0, 0] = student[1, 1] = teacher[1, 1] = -np.inf
+    with np.errstate(invalid="ignore"):  # where the row's largest slope is inf or 0
+        assert_same_as_numpy(student, teacher, temperature, scaled)
 
 
 # Shapes, dtypes, layouts
@@ -274,8 +267,8 @@ def test_half_precisions_compute_in_float32(dtype, temperature, pair):
     wide_loss, wide_grad = loss_and_grad(student.float(), teacher.float(), temperature)
     student.requires_grad_()
     loss = kd_loss(student, teacher, temperature)
-    # Rounded once, at the end; the gradient comes with the weight 1.
-    assert torch.equal(loss, torch.tensor(wide_loss).to(dtype))
+    # The gradient, with the weight 1, is rounded once, at the end; the loss is not.
+    assert torch.equal(loss, torch.tensor(wide_loss))
     loss.sum().backward()
     assert torch.equal(student.grad, torch.tensor(wide_grad).to(dtype))
 
@@ -288,7 +281,7 @@ def test_two_dtypes_promote_and_the_gradient_has_the_students(dtypes, pair, labe
         kd_loss(student, teacher, 2.0),
         KnowledgeDistillationLoss(2, 0.5)(student, teacher, labels),
     ):
-        assert loss.dtype == torch.promote_types(*dtypes)
+        assert loss.dtype == torch.promote_types(torch.promote_types(*dtypes), torch.float32)
         assert torch.autograd.grad(loss.sum(), student)[0].dtype == dtypes[0]
 
 
@@ -337,7 +330,8 @@ def test_it_compiles_without_a_break(backend, temperatures, rng):
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
         for total in (loss.sum(), expected.sum()):
             total.backward()
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-6)
+        largest = b.grad.abs().amax(-1, keepdim=True)
+        torch.testing.assert_close(a.grad / largest, b.grad / largest, rtol=0, atol=1e-6)
 
 
 @traces
@@ -427,7 +421,7 @@ def test_half_precision_labels_and_logits_are_mixed_in_float32(pair, labels):
     student, teacher = (z.bfloat16() for z in pair)
     loss = KnowledgeDistillationLoss(1e3, 0.5)
     wide = loss(student.float(), teacher.float(), labels)
-    assert torch.equal(loss(student, teacher, labels), wide.bfloat16())
+    assert torch.equal(loss(student, teacher, labels), wide)
 
 
 def test_the_module_says_what_it_is():

@@ -204,6 +204,16 @@ class Operations:
 
     @staticmethod
     def row_sum(x: Tensor) -> Tensor:
+        """Add up each row, not one number after the other: beside a large one small ones are lost.
+
+        That is, in float64 if it is wider and there, or else by fours.
+        """
+        if x.dtype == torch.float32 and x.device.type != "mps":
+            return x.sum(-1, keepdim=True, dtype=torch.float64).float()
+        while x.shape[-1] > 4:
+            whole = x.shape[-1] // 4 * 4
+            fours = x[..., :whole].unflatten(-1, (-1, 4)).sum(-1)
+            x = torch.cat([fours, x[..., whole:]], -1)
         return x.sum(-1, keepdim=True)
 
     @staticmethod
@@ -218,10 +228,6 @@ class Operations:
     @staticmethod
     def dtype_name(x: Tensor) -> str:
         return str(x.dtype).removeprefix("torch.")
-
-    @staticmethod
-    def tiny(x: Tensor) -> float:
-        return torch.finfo(x.dtype).tiny
 
     @staticmethod
     def any(condition: Tensor) -> bool:
