@@ -8,6 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
+from collections import defaultdict
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -26,6 +29,7 @@ from kd_notes import (
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402, N812
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import kd_notes.torch as kd_torch  # noqa: E402
 from kd_notes.torch import _soft_loss  # noqa: E402
@@ -509,3 +513,44 @@ def test_a_missing_pytorch_is_named_with_the_command_that_brings_it():
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "ImportError: kd_notes.torch needs PyTorch" in run.stderr
     assert 'pip install ".[torch]"' in run.stderr
+
+
+class LiveMemory(TorchDispatchMode):
+    """The largest number of bytes that the results of PyTorch's operations held at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.peak, self.sizes, self.held = 0, {}, defaultdict(set)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.hold(tensor)
+        return result
+
+    def hold(self, tensor):
+        storage = tensor.untyped_storage()
+        self.held[storage.data_ptr()].add(id(tensor))  # a view holds its base
+        self.sizes[storage.data_ptr()] = storage.nbytes()
+        self.peak = max(self.peak, sum(self.sizes[key] for key, by in self.held.items() if by))
+        weakref.finalize(tensor, self.held[storage.data_ptr()].discard, id(tensor))
+
+
+def test_extra_memory_on_another_device_is_a_few_blocks_beside_the_gradient(rng, monkeypatch):
+    monkeypatch.setattr(_soft_loss, "BLOCK", 2**14)
+    student = torch.tensor(rng.normal(size=(512, 1000)), dtype=torch.float32)
+    teacher = student * 1.01
+    with branchless(), LiveMemory() as memory:
+        kd_loss(student, teacher, 4.0)
+    # The gradient is one tensor more; both networks' logits are seen through views.
+    assert memory.peak < 3.7 * student.nbytes
+
+
+def test_half_precision_is_converted_block_by_block(rng, monkeypatch):
+    monkeypatch.setattr(_soft_loss, "SMALL_BLOCK", 2**14)
+    student = torch.tensor(rng.normal(size=(512, 1000)), dtype=torch.bfloat16)
+    with mock.patch.object(_soft_loss, "_numpy_can_read", lambda *tensors: True):
+        with LiveMemory() as memory:
+            kd_loss(student, student, 4.0)
+    assert memory.peak < (1 + 2.5) * student.nbytes  # the gradient is in float32
