@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kd_notes import kd_grad, kd_loss, softmax
-from kd_notes.plotting import TEMPERATURES, _sliders, draw_explorer, explore
+from kd_notes._book.plotting import TEMPERATURES, _sliders, draw_explorer, explore
 
 STUDENT, TEACHER = [4.0, 6, 1, 2, 0], [7.0, 5, 2, 1, 0]
 

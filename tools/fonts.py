@@ -23,7 +23,7 @@ from fontTools.ttLib import TTFont
 
 ROOT = Path(__file__).parents[1]
 STYLE_SHEET = ROOT / "book" / "_static" / "notes-fonts.css"
-FIGURE_FONT = ROOT / "kd_notes" / "fonts" / "NotesSans-Regular.ttf"
+FIGURE_FONT = ROOT / "kd_notes" / "_book" / "fonts" / "NotesSans-Regular.ttf"
 
 # Latin with the accents of Europe's names, Greek, sub- and superscripts, arrows, mathematics.
 RANGES = [(0x20, 0x17F), (0x2B0, 0x2FF), (0x370, 0x3FF), (0x1D43, 0x1D61), (0x2010, 0x203A)]

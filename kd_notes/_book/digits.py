@@ -39,7 +39,7 @@ def held_out_digits() -> HeldOutDigits:
 
     Examples
     --------
-    >>> from kd_notes.digits import held_out_digits
+    >>> from kd_notes._book.digits import held_out_digits
     >>> held_out_digits().teacher.shape
     (450, 10)
     """
