@@ -1,8 +1,8 @@
 """The logits of two real networks, a large and a small one, on scanned digits.
 
-Scikit-learn ships 1,797 scans of handwritten digits, 8 by 8 pixels each. Two of its
-networks are fitted to three quarters of them with fixed seeds; what they say of the last
-quarter, which neither has seen, is what the chapters look at.
+Scikit-learn ships 1,797 scans of handwritten digits, 8 by 8 pixels each. Two multilayer
+perceptrons are fitted to three quarters of them with fixed seeds; the chapters use their
+logits on the held-out quarter.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from threadpoolctl import threadpool_limits
 
 from kd_notes._checks import FloatArray
 
-TEACHER_UNITS, STUDENT_UNITS = 256, 8
+TEACHER_UNITS, STUDENT_UNITS = 256, 8  # in the one hidden layer
 
 
 class HeldOutDigits(NamedTuple):
-    """Scans that neither network has seen, and what each network says of them."""
+    """Held-out scans, their labels, and the logits of both networks."""
 
-    images: FloatArray  #: `(N, 64)`, gray values from 0 (paper) to 1 (ink)
-    labels: np.ndarray[tuple[int], np.dtype[np.int64]]  #: `(N,)`, the digit written
+    images: FloatArray  #: `(N, 64)`, gray values, 0 for paper and 1 for ink
+    labels: np.ndarray[tuple[int], np.dtype[np.int64]]  #: `(N,)`, the true digits
     student: FloatArray  #: `(N, 10)`, logits of the small network
     teacher: FloatArray  #: `(N, 10)`, logits of the large network
 
@@ -35,7 +35,7 @@ def held_out_digits() -> HeldOutDigits:
     Returns
     -------
     HeldOutDigits
-        450 scans, their labels, and both networks' logits.
+        450 scans, their labels, and the logits of both networks.
 
     Examples
     --------
@@ -43,26 +43,28 @@ def held_out_digits() -> HeldOutDigits:
     >>> held_out_digits().teacher.shape
     (450, 10)
     """
-    images, digits = load_digits(return_X_y=True)
-    train, test, train_labels, labels = train_test_split(
-        images / 16, digits, test_size=450, random_state=0, stratify=digits
+    images, labels = load_digits(return_X_y=True)
+    train_images, test_images, train_labels, test_labels = train_test_split(
+        images / 16, labels, test_size=450, random_state=0, stratify=labels
     )
-    with threadpool_limits(1):  # these networks are small, and sums keep their order
-        student = _fit(STUDENT_UNITS, train, train_labels)
-        teacher = _fit(TEACHER_UNITS, train, train_labels)
-    return HeldOutDigits(test, labels, _logits(student, test), _logits(teacher, test))
+    with threadpool_limits(1):  # the order of summation must not depend on the machine
+        student = _fit(STUDENT_UNITS, train_images, train_labels)
+        teacher = _fit(TEACHER_UNITS, train_images, train_labels)
+    logits = _logits(student, test_images), _logits(teacher, test_images)
+    return HeldOutDigits(test_images, test_labels, *logits)
 
 
-def _fit(units: int, images: FloatArray, labels: FloatArray) -> MLPClassifier:
+def _fit(hidden_units: int, images: FloatArray, labels: FloatArray) -> MLPClassifier:
     network = MLPClassifier(
-        (units,), learning_rate_init=0.01, tol=1e-3, max_iter=500, random_state=0
+        (hidden_units,), learning_rate_init=0.01, tol=1e-3, max_iter=500, random_state=0
     )
     return network.fit(images, labels)
 
 
 def _logits(network: MLPClassifier, images: FloatArray) -> FloatArray:
-    """Return what scikit-learn's network computes before its softmax."""
-    (first, second), (first_bias, second_bias) = network.coefs_, network.intercepts_
-    hidden = np.maximum(images @ first + first_bias, 0)
-    logits: FloatArray = hidden @ second + second_bias
+    """Return the logits of a network, of which scikit-learn gives only the softmax."""
+    hidden_weights, output_weights = network.coefs_
+    hidden_bias, output_bias = network.intercepts_
+    hidden = np.maximum(images @ hidden_weights + hidden_bias, 0)
+    logits: FloatArray = hidden @ output_weights + output_bias
     return logits
