@@ -34,18 +34,15 @@ _STYLE: dict[str, Any] = {
     "figure.dpi": 160,
     "figure.facecolor": "none",
     "figure.constrained_layout.use": True,
-    "savefig.facecolor": "none",
     "axes.facecolor": "none",
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": False,
     "font.family": ["Notes Sans", "DejaVu Sans"],  # the second for missing glyphs
     "font.size": 10.5,
     "mathtext.fontset": "cm",
     "legend.frameon": False,
-    "legend.labelcolor": INK,
     "lines.linewidth": 2,
     "text.color": INK,
     "xtick.color": INK,
@@ -92,7 +89,7 @@ def _sliders(student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: 
         description="τ",
     )
     logit_sliders = {
-        f"class {k}": FloatSlider(value, min=value - 6, max=value + 6, description=f"class {k}")
+        f"class {k}": FloatSlider(value, min=value - 6, max=value + 6)
         for k, value in enumerate(np.asarray(student_logits, float), start=1)
     }
     return interactive(draw, temperature=temperature_slider, **logit_sliders)

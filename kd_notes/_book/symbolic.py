@@ -28,7 +28,7 @@ class _StackedIndices(LatexPrinter):  # type: ignore[misc]
         return f"{{{self._print(expr.base)}_{{{indices}}}}}"
 
     def _print_ExpBase(self, expr: sp.exp, exp: str | None = None) -> str:  # noqa: N802
-        numerator, denominator = expr.args[0].as_numer_denom()
+        numerator, denominator = expr.exp.as_numer_denom()
         power = self.parenthesize(numerator, PRECEDENCE["Mul"])
         if denominator != 1:
             power += f"/{self._print(denominator)}"
@@ -77,7 +77,7 @@ def expand_sums(expr: sp.Expr) -> sp.Expr:
     """
 
     def expand_sum(node: sp.Sum) -> sp.Expr:
-        index = node.limits[0][0]
+        ((index, _, _),) = node.limits
         terms = sp.Add.make_args(sp.expand(node.function))
         return sp.Add(*(sum_of_product(term, index) for term in terms))
 
@@ -87,7 +87,7 @@ def expand_sums(expr: sp.Expr) -> sp.Expr:
         )
         return sp.Mul(*constants) * total(sp.Mul(*summand).subs(index, m)).doit()
 
-    return sp.expand(sp.expand(expr).replace(lambda node: isinstance(node, sp.Sum), expand_sum))
+    return sp.expand(expr.replace(lambda node: isinstance(node, sp.Sum), expand_sum))
 
 
 def as_function(expr: sp.Expr, num_classes: int) -> Callable[..., list[Any]]:
