@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from kd_notes.plotting import INK, use_book_style
+from kd_notes._book.plotting import INK, use_book_style
 
 FOLDER = Path(__file__).parent
 STYLES = {

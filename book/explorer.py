@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import vl_convert
 from IPython.display import HTML
 
-from kd_notes.plotting import TEMPERATURES, draw_explorer, temperature_name, use_book_style
+from kd_notes._book.plotting import TEMPERATURES, draw_explorer, temperature_name, use_book_style
 
 TEACHER = [7, 5, 2, 1, 0]
 STUDENT = [4, 6, 1, 2, 0]

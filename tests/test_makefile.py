@@ -8,15 +8,22 @@ import subprocess
 import pytest
 from chapters import ROOT
 
+READ = [
+    "kd_notes/_kernel.py",
+    "kd_notes/_book/symbolic.py",
+    "kd_notes/_book/fonts/NotesSans-Regular.ttf",
+    "book/explorer.py",
+    "benchmarks/results.json",
+]
+
 
 @pytest.fixture
 def built(tmp_path):
     """A copy of the project in which everything has been made, at time 1."""
     for file in ["Makefile", "pyproject.toml", "constraints.txt"]:
         shutil.copy(ROOT / file, tmp_path)
-    read = ["kd_notes/_kernel.py", "book/explorer.py", "benchmarks/results.json"]
-    for file in [*read, ".venv/installed", "_build/sources"]:
-        (tmp_path / file).parent.mkdir()
+    for file in [*READ, ".venv/installed", "_build/sources"]:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
     for file in tmp_path.rglob("*"):
         os.utime(file, (1, 1))
@@ -34,16 +41,7 @@ def test_the_site_is_built_from_the_cache_if_nothing_changed(built):
     assert "rm -rf _build" not in commands(built, "book")
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        "kd_notes/_kernel.py",
-        "book/explorer.py",
-        "benchmarks/results.json",
-        "constraints.txt",
-        "pyproject.toml",
-    ],
-)
+@pytest.mark.parametrize("file", [*READ, "constraints.txt", "pyproject.toml"])
 def test_a_change_empties_the_cache(built, file):
     os.utime(built / file, (2, 2))
     assert "rm -rf _build" in commands(built, "book")

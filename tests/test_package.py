@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import pkgutil
 import re
 import subprocess
 import sys
@@ -51,6 +52,11 @@ def test_public_names_are_the_documented_ones():
     }
     assert public == set(kd_notes.__all__) == set(INTERFACE)
     assert kd_notes.__all__ == sorted(kd_notes.__all__)
+
+
+def test_the_only_public_module_is_the_one_for_pytorch():
+    modules = [module.name for module in pkgutil.iter_modules(kd_notes.__path__)]
+    assert [name for name in modules if not name.startswith("_")] == ["torch"]
 
 
 @pytest.mark.parametrize("name", INTERFACE)

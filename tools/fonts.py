@@ -1,7 +1,7 @@
-"""Cut the book's typefaces down to what it needs.
+"""Subset the book's fonts to the characters and features that it uses.
 
 Adobe's Source Serif 4, Source Sans 3 and Source Code Pro are free under the SIL Open Font
-License, which keeps the name "Source" for the whole fonts; so what is cut here is called
+License, which reserves the name "Source" for the original fonts; so the subsets are called
 Notes Serif, Notes Sans and Notes Mono. To make them again, in an empty folder:
 
     npm pack source-serif@4.5.1 source-sans@3.52.0 source-code-pro@2.42.0
@@ -9,8 +9,8 @@ Notes Serif, Notes Sans and Notes Mono. To make them again, in an empty folder:
     pip install fonttools==4.68.0 brotli==1.2.1
     python <the book>/tools/fonts.py .
 
-The pages get one style sheet with the fonts inside it: a browser that opens a page from the
-disk refuses to load a font from a file of its own. The figures get one TrueType file.
+The pages get one style sheet with the fonts embedded, because a browser that opens a page
+from disk refuses to load separate font files. The figures get one TrueType file.
 """
 
 import base64
@@ -23,9 +23,9 @@ from fontTools.ttLib import TTFont
 
 ROOT = Path(__file__).parents[1]
 STYLE_SHEET = ROOT / "book" / "_static" / "notes-fonts.css"
-FIGURE_FONT = ROOT / "kd_notes" / "fonts" / "NotesSans-Regular.ttf"
+FIGURE_FONT = ROOT / "kd_notes" / "_book" / "fonts" / "NotesSans-Regular.ttf"
 
-# Latin with the accents of Europe's names, Greek, sub- and superscripts, arrows, mathematics.
+# Latin with European diacritics, Greek, sub- and superscripts, arrows, mathematical operators.
 RANGES = [(0x20, 0x17F), (0x2B0, 0x2FF), (0x370, 0x3FF), (0x1D43, 0x1D61), (0x2010, 0x203A)]
 RANGES += [(0x2070, 0x209C), (0x2190, 0x2195), (0x2200, 0x2265)]
 OTHERS = "ℓ⇒⇔€™✓"
@@ -51,8 +51,8 @@ RULE = """\
 """
 
 
-def cut(path: Path, family: str) -> TTFont:
-    """Keep the characters and features of the book, and give the rest its own name."""
+def subset_font(path: Path, family: str) -> TTFont:
+    """Keep the characters and features that the book uses, and rename the font."""
     options = subset.Options(layout_features=FEATURES, hinting=False, recalc_timestamp=False)
     font = subset.load_font(path, options)
     subsetter = subset.Subsetter(options)
@@ -64,9 +64,9 @@ def cut(path: Path, family: str) -> TTFont:
     return font
 
 
-def as_rule(packages: Path, family: str, weight: int, style: str, source: str) -> str:
-    """Write one face as a rule of CSS with the font inside."""
-    font = cut(packages / source, family)
+def font_face_rule(packages: Path, family: str, weight: int, style: str, source: str) -> str:
+    """Return one face as a CSS rule with the font embedded."""
+    font = subset_font(packages / source, family)
     font.flavor = "woff2"
     font.save(file := io.BytesIO())
     data = base64.b64encode(file.getvalue()).decode()
@@ -76,9 +76,9 @@ def as_rule(packages: Path, family: str, weight: int, style: str, source: str) -
 def main(packages: Path) -> None:
     """Write the style sheet of the pages and the font of the figures."""
     head = "/* Made by tools/fonts.py. SIL Open Font License: notes-fonts-LICENSE.txt. */\n"
-    STYLE_SHEET.write_text(head + "".join(as_rule(packages, *face) for face in FACES))
+    STYLE_SHEET.write_text(head + "".join(font_face_rule(packages, *face) for face in FACES))
     FIGURE_FONT.parent.mkdir(exist_ok=True)
-    cut(packages / FACES[3][3], "Notes Sans").save(FIGURE_FONT)
+    subset_font(packages / FACES[3][3], "Notes Sans").save(FIGURE_FONT)
 
 
 if __name__ == "__main__":

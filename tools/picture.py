@@ -1,4 +1,4 @@
-"""Photograph the built site for the README: `python tools/picture.py`, after `make book`."""
+"""Take the README's screenshots of the site: `python tools/picture.py`, after `make book`."""
 
 import shutil
 from pathlib import Path
@@ -16,9 +16,9 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for theme in ("light", "dark"):
             page = browser.new_page(
-                viewport={"width": 1280, "height": 1060},  # which holds all three charts
+                viewport={"width": 1280, "height": 1060},  # all three charts fit
                 color_scheme=theme,
-                reduced_motion="reduce",  # or the page scrolls smoothly, as far as it gets
+                reduced_motion="reduce",  # without smooth scrolling, which may not finish
             )
             page.goto(PAGE.as_uri() + "#see-it-for-yourself")
             page.evaluate("async () => { await window.MathJax?.startup.promise }")

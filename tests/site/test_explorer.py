@@ -5,7 +5,7 @@ import pytest
 from built import PAGES, SITE
 
 from kd_notes import kd_grad, kd_loss, softmax
-from kd_notes.plotting import TEMPERATURES
+from kd_notes._book.plotting import TEMPERATURES
 
 NAME = "book/intro.html"
 TEACHER = [7, 5, 2, 1, 0]

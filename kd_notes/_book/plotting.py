@@ -1,4 +1,4 @@
-"""The look of the book's figures: one style, and one color for each class."""
+"""The style of the book's figures, and the explorer: three charts of the KD loss."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from kd_notes._distillation import kd_grad, kd_loss
 from kd_notes._softmax import softmax
 
-# Twenty steps a decade, rounded to be read, and infinity.
+# 0.1 to 1000 in twenty logarithmic steps per decade, rounded to two digits, and infinity.
 TEMPERATURES = [float(f"{10 ** (step / 20):.2g}") for step in range(-20, 61)] + [math.inf]
 
-# A gray that is read on white paper and on a dark page alike; the background stays clear.
+# A gray with enough contrast on a white and on a dark page: figures have no background.
 INK = "#757575"
 
-# The letters of the captions; formulas in the letters of TeX, as on the pages.
+# The typeface of the captions. Formulas are set in Computer Modern, as on the pages.
 _FONT = Path(__file__).parent / "fonts" / "NotesSans-Regular.ttf"
 
 Logits = NDArray[np.floating[Any]]
@@ -34,18 +34,15 @@ _STYLE: dict[str, Any] = {
     "figure.dpi": 160,
     "figure.facecolor": "none",
     "figure.constrained_layout.use": True,
-    "savefig.facecolor": "none",
     "axes.facecolor": "none",
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.grid": False,
-    "font.family": ["Notes Sans", "DejaVu Sans"],  # the second where a sign is missing
+    "font.family": ["Notes Sans", "DejaVu Sans"],  # the second for missing glyphs
     "font.size": 10.5,
     "mathtext.fontset": "cm",
     "legend.frameon": False,
-    "legend.labelcolor": INK,
     "lines.linewidth": 2,
     "text.color": INK,
     "xtick.color": INK,
@@ -54,25 +51,25 @@ _STYLE: dict[str, Any] = {
 
 
 def use_book_style() -> None:
-    """Draw what follows in the style of the book.
+    """Set the style of all figures that follow.
 
-    Its ten colors, `C0` to `C9`, were chosen by Petroff to be told apart under every
-    common color blindness; class k of the digits is always drawn in `Ck`.
+    Petroff chose its ten colors, `C0` to `C9`, to be distinct under the common forms of
+    color blindness. Class k of the digits is always drawn in `Ck`.
     """
     font_manager.fontManager.addfont(_FONT)
     plt.style.use(["petroff10", _STYLE])
 
 
 def temperature_name(temperature: float) -> str:
-    """Return the temperature as a reader writes it: 0.13, 4, 1000, ∞."""
+    """Return the temperature as a label: 0.13, 4, 1000, ∞."""
     return "∞" if temperature == math.inf else f"{temperature:g}"
 
 
 def explore(student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float = 4.0) -> Any:
-    """Draw what `draw_explorer` draws, with sliders if a reader is there to move them.
+    """Call `draw_explorer`, with sliders for its arguments if the notebook is interactive.
 
-    JupyterLab and Jupyter Notebook name their session in the environment of a kernel; what
-    runs a notebook from top to bottom, to build or to test the book, does not.
+    JupyterLab and Jupyter Notebook set `JPY_SESSION_NAME` for their kernels; what executes
+    a notebook to build or to test the book does not.
     """
     if "JPY_SESSION_NAME" in os.environ:
         return _sliders(student_logits, teacher_logits, temperature)
@@ -86,30 +83,31 @@ def _sliders(student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: 
     def draw(temperature: float, **logits: float) -> None:
         draw_explorer(list(logits.values()), teacher_logits, temperature)
 
-    dial = SelectionSlider(
+    temperature_slider = SelectionSlider(
         options=[(temperature_name(x), x) for x in TEMPERATURES],
         value=min(TEMPERATURES, key=lambda x: abs(1 / x - 1 / temperature)),
         description="τ",
     )
-    logits = {
-        f"class {k}": FloatSlider(value, min=value - 6, max=value + 6, description=f"class {k}")
+    logit_sliders = {
+        f"class {k}": FloatSlider(value, min=value - 6, max=value + 6)
         for k, value in enumerate(np.asarray(student_logits, float), start=1)
     }
-    return interactive(draw, temperature=dial, **logits)
+    return interactive(draw, temperature=temperature_slider, **logit_sliders)
 
 
 def draw_explorer(
     student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float
 ) -> Figure:
-    """Draw probabilities and gradient at one temperature, and the loss at all of them.
+    """Draw probabilities and gradient at one temperature, and the loss as a function of it.
 
-    Class k, counted from 1, has the color `Ck`. The temperature may be infinite.
+    Classes are numbered from 1, and class k has the color `Ck`. The temperature may be
+    infinite. All losses and gradients are those of τ²·KD.
     """
     student, teacher = np.asarray(student_logits, float), np.asarray(teacher_logits, float)
     figure, axes = plt.subplots(3, 1, figsize=(5.2, 6.4), height_ratios=[3, 3, 4])
     _draw_probabilities(axes[0], student, teacher, temperature)
     _draw_gradient(axes[1], student, teacher, temperature)
-    _draw_sandwich(axes[2], student, teacher, temperature)
+    _draw_loss(axes[2], student, teacher, temperature)
     return figure
 
 
@@ -122,8 +120,8 @@ def _draw_probabilities(axes: Axes, student: Logits, teacher: Logits, temperatur
         bars = axes.bar(classes + offset, p, 0.4, color=colors, alpha=alpha)
         axes.bar_label(bars, fmt="%.2f", fontsize="x-small", color=INK)
     axes.set(ylim=(0, 1.1), xlabel="class", ylabel="probability")
-    names = [Patch(facecolor=INK, alpha=alpha, label=network) for network, *_, alpha in networks]
-    axes.legend(handles=names, fontsize="small")
+    keys = [Patch(facecolor=INK, alpha=alpha, label=network) for network, *_, alpha in networks]
+    axes.legend(handles=keys, fontsize="small")
 
 
 def _draw_gradient(axes: Axes, student: Logits, teacher: Logits, temperature: float) -> None:
@@ -135,33 +133,34 @@ def _draw_gradient(axes: Axes, student: Logits, teacher: Logits, temperature: fl
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set(xlabel="class", ylabel="τ (pˢ − pᵗ)")
     axes.legend(fontsize="small")
-    numbers = axes.secondary_xaxis("top")
-    values = [f"{value:.3f}".replace("-", "−") for value in gradient]
-    numbers.set_xticks(classes, values, fontsize="x-small")
-    numbers.tick_params(length=0)
-    numbers.spines["top"].set_visible(False)
+    values = axes.secondary_xaxis("top")
+    labels = [f"{value:.3f}".replace("-", "−") for value in gradient]
+    values.set_xticks(classes, labels, fontsize="x-small")
+    values.tick_params(length=0)
+    values.spines["top"].set_visible(False)
 
 
-def _draw_sandwich(axes: Axes, student: Logits, teacher: Logits, temperature: float) -> None:
-    at_infinity = 3000.0  # where the axis has it
-    places = np.minimum(TEMPERATURES, at_infinity)
-    losses = [kd_loss(student, teacher, x) for x in TEMPERATURES]
+def _draw_loss(axes: Axes, student: Logits, teacher: Logits, temperature: float) -> None:
+    x_infinity = 3000.0  # the position of infinity on the axis
+    x = np.minimum(TEMPERATURES, x_infinity)
+    losses = [kd_loss(student, teacher, tau) for tau in TEMPERATURES]
     limit = losses[-1]
-    low, high = _sandwich(student, teacher, limit)
-    top = max(1.15 * np.ptp(student - teacher) ** 2 / 8, 0.1)
-    axes.fill_between(places, low, np.minimum(high, top), color=INK, alpha=0.25, lw=0)
-    axes.semilogx(places, losses, color="C0")
+    lower, upper = _bounds(student, teacher, limit)
+    top = max(1.15 * np.ptp(student - teacher) ** 2 / 8, 0.1)  # above all losses, by Proposition 5
+    axes.fill_between(x, lower, np.minimum(upper, top), color=INK, alpha=0.25, lw=0)
+    axes.semilogx(x, losses, color="C0")
     axes.axhline(limit, color=INK, linestyle="--", linewidth=1)
-    here = min(temperature, at_infinity)
-    axes.axvline(here, color=INK, linewidth=1)
-    axes.plot(here, kd_loss(student, teacher, temperature), "o", color="C0")
-    axes.set_xticks([0.1, 1, 10, 100, 1000, at_infinity], ["0.1", "1", "10", "100", "1000", "∞"])
+    x_temperature = min(temperature, x_infinity)
+    axes.axvline(x_temperature, color=INK, linewidth=1)
+    axes.plot(x_temperature, kd_loss(student, teacher, temperature), "o", color="C0")
+    axes.set_xticks([0.1, 1, 10, 100, 1000, x_infinity], ["0.1", "1", "10", "100", "1000", "∞"])
     axes.minorticks_off()
     axes.set(xlabel="temperature τ", ylabel="τ²·KD", ylim=(0, top))
 
 
-def _sandwich(student: Logits, teacher: Logits, limit: float) -> tuple[Logits, Logits]:
-    """Return both sides of Proposition 4 at all `TEMPERATURES`."""
-    widest = max(np.ptp(student), np.ptp(teacher))
-    factor = np.exp(np.minimum(widest / np.array(TEMPERATURES), 100))  # finite at any range
+def _bounds(student: Logits, teacher: Logits, limit: float) -> tuple[Logits, Logits]:
+    """Return the lower and the upper bound of Proposition 4 at all `TEMPERATURES`."""
+    larger_range = max(np.ptp(student), np.ptp(teacher))
+    exponents = larger_range / np.array(TEMPERATURES)
+    factor = np.exp(np.minimum(exponents, 100))  # finite at any range
     return limit / factor, limit * factor

@@ -1,7 +1,7 @@
-"""The SymPy objects that the chapters share, for a symbolic number of classes K.
+"""The SymPy symbols and functions that the chapters share, for symbolic K.
 
 Classes are numbered 1 to K, as in the note. The indices i and j are two fixed classes,
-and m is the index that sums run over.
+and m is the index of summation.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ p_s, p_t = sp.IndexedBase("p^s"), sp.IndexedBase("p^t")
 
 
 class _StackedIndices(LatexPrinter):  # type: ignore[misc]
-    """Sets the s and the i of a student's logit one above the other, and z/tau on a line."""
+    """Stacks superscript and subscript of an indexed symbol; sets exponents as a/b, inline."""
 
     def _print_Indexed(self, expr: sp.Indexed) -> str:  # noqa: N802
         indices = ",".join(map(self._print, expr.indices))
         return f"{{{self._print(expr.base)}_{{{indices}}}}}"
 
     def _print_ExpBase(self, expr: sp.exp, exp: str | None = None) -> str:  # noqa: N802
-        numerator, denominator = expr.args[0].as_numer_denom()
+        numerator, denominator = expr.exp.as_numer_denom()
         power = self.parenthesize(numerator, PRECEDENCE["Mul"])
         if denominator != 1:
             power += f"/{self._print(denominator)}"
@@ -36,7 +36,7 @@ class _StackedIndices(LatexPrinter):  # type: ignore[misc]
 
 
 def print_like_the_note() -> None:
-    """Let a notebook show indexed symbols as the note sets them."""
+    """Set indexed symbols and exponentials in a notebook's output as the note does."""
     sp.init_printing(
         use_latex="mathjax",
         latex_printer=lambda expr, **settings: _StackedIndices({"mode": "plain"}).doprint(expr),
@@ -54,45 +54,47 @@ def softmax(z: sp.IndexedBase, index: sp.Idx, temperature: sp.Expr = tau) -> sp.
 
 
 def collapse(expr: sp.Expr) -> sp.Expr:
-    """Carry out the sums that a Kronecker delta picks one term from.
+    """Evaluate the sums over a Kronecker delta, each to its one nonzero term.
 
-    SymPy keeps both cases of "is i among the classes 1 to K?"; here i and j always are.
+    SymPy returns that term in the case 1 ≤ i ≤ K and 0 otherwise. Here i and j are classes,
+    so that the condition is true.
     """
-    inside = {bound: True for index in (i, j) for bound in (sp.Ge(index, 1), sp.Ge(K, index))}
-    return expr.doit().subs(inside)
+    bounds = {bound: True for index in (i, j) for bound in (sp.Ge(index, 1), sp.Ge(K, index))}
+    return expr.doit().subs(bounds)
 
 
 def name_softmax(expr: sp.Expr, z: sp.IndexedBase, p: sp.IndexedBase) -> sp.Expr:
-    """Write p for the softmax of z, for the classes i and j."""
+    """Substitute p for the softmax of z at temperature tau, at the classes i and j."""
     normalizer = total(sp.exp(z[m] / tau))
     named = expr.subs({sp.exp(z[index] / tau): p[index] * normalizer for index in (i, j)})
     return sp.expand(named)
 
 
 def expand_sums(expr: sp.Expr) -> sp.Expr:
-    """Write every sum as constants times sums over m of one product each.
+    """Expand every sum by linearity, take constant factors out, and rename its index to m.
 
-    Two expressions that are equal as polynomials in such sums become the same.
+    Two expressions that are equal as polynomials in the resulting sums become identical.
     """
 
-    def split(node: sp.Sum) -> sp.Expr:
-        index = node.limits[0][0]
-        return sp.Add(*(pull_out(t, index) for t in sp.Add.make_args(sp.expand(node.function))))
+    def expand_sum(node: sp.Sum) -> sp.Expr:
+        ((index, _, _),) = node.limits
+        terms = sp.Add.make_args(sp.expand(node.function))
+        return sp.Add(*(sum_of_product(term, index) for term in terms))
 
-    def pull_out(product: sp.Expr, index: sp.Idx) -> sp.Expr:
-        inside, outside = sp.sift(
-            sp.Mul.make_args(product), lambda f: index in f.free_symbols, binary=True
+    def sum_of_product(product: sp.Expr, index: sp.Idx) -> sp.Expr:
+        summand, constants = sp.sift(
+            sp.Mul.make_args(product), lambda factor: index in factor.free_symbols, binary=True
         )
-        return sp.Mul(*outside) * total(sp.Mul(*inside).subs(index, m)).doit()
+        return sp.Mul(*constants) * total(sp.Mul(*summand).subs(index, m)).doit()
 
-    return sp.expand(sp.expand(expr).replace(lambda node: isinstance(node, sp.Sum), split))
+    return sp.expand(expr.replace(lambda node: isinstance(node, sp.Sum), expand_sum))
 
 
 def as_function(expr: sp.Expr, num_classes: int) -> Callable[..., list[Any]]:
-    """Return `f(student_logits, teacher_logits, temperature)` for a number of classes.
+    """Return `f(student_logits, teacher_logits, temperature)` for the given number of classes.
 
-    The result lists the expression for each class i; nothing but SymPy's `lambdify`
-    stands between the derivation and its numbers.
+    The function returns a list: the values of the expression for i = 1 to K, computed from
+    the expression itself by SymPy's `lambdify`.
     """
     student = sp.symbols(f"s1:{num_classes + 1}")
     teacher = sp.symbols(f"t1:{num_classes + 1}")
