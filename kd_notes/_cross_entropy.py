@@ -16,7 +16,7 @@ from kd_notes._checks import (
     as_result,
     one_hot_rows,
 )
-from kd_notes._softmax import log_softmax_rows, weighted_sum
+from kd_notes._softmax import log_softmax_rows, softmax_rows, weighted_sum
 
 __all__ = ["cross_entropy_grad", "cross_entropy_loss", "one_hot"]
 
@@ -117,9 +117,9 @@ def cross_entropy_grad(logits: ArrayLike, labels: ArrayLike) -> FloatArray:
 
     Notes
     -----
-    Eq. 3 of the note :cite:p:`Che21`. Where the label is at least one half, the difference is
-    computed as :math:`(p_i - 1) + (1 - y_i)` with :math:`p_i - 1` from `expm1`, so that a
-    student that is nearly sure of the right class still gets its small gradient.
+    Eq. 3 of the note :cite:p:`Che21`. Where the largest label is at least one half, its entry
+    is computed as :math:`(1 - y_i) - \sum_{j \ne i} p_j`, so that the small gradient of a
+    confident and correct prediction keeps its digits.
 
     Examples
     --------
@@ -133,13 +133,17 @@ def cross_entropy_grad(logits: ArrayLike, labels: ArrayLike) -> FloatArray:
 
 def cross_entropy_rows(logits: FloatArray, labels: FloatArray) -> FloatArray:
     """Return Eq. 1 on checked arrays."""
-    return weighted_sum(labels, -log_softmax_rows(logits, 1.0))
+    return weighted_sum(labels, 0 - log_softmax_rows(logits, 1.0))  # 0 - 0 is 0, but -0 is -0
 
 
 def cross_entropy_grad_rows(logits: FloatArray, labels: FloatArray) -> FloatArray:
     """Return Eq. 3 on checked arrays, without the cancellation of `p - 1`."""
-    log_p = log_softmax_rows(logits, 1.0)
-    gradient = np.exp(log_p) - labels
-    mostly = labels >= 0.5
-    gradient[mostly] = np.expm1(log_p[mostly]) + (1 - labels[mostly])
+    p = softmax_rows(logits, 1.0)
+    gradient = p - labels
+    top = labels.argmax(axis=-1, keepdims=True)
+    y = np.take_along_axis(labels, top, axis=-1)
+    np.put_along_axis(p, top, 0, axis=-1)
+    from_others = (1 - y) - p.sum(axis=-1, keepdims=True)
+    at_top = np.take_along_axis(gradient, top, axis=-1)
+    np.put_along_axis(gradient, top, np.where(y >= 0.5, from_others, at_top), axis=-1)
     return gradient

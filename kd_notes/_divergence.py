@@ -49,7 +49,7 @@ def kl_divergence(p: ArrayLike, q: ArrayLike) -> Any:
     inf
     """
     (p, q), scalar_type = as_probabilities(p=p, q=q)
-    return as_result(divergence_rows(p, q, stay=0, step=1), scalar_type)
+    return as_result(divergence_rows(p, q, p_weight=0, q_weight=1), scalar_type)
 
 
 def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Any:
@@ -99,27 +99,30 @@ def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Any:
     """
     (p, q), scalar_type = as_probabilities(p=p, q=q)
     alpha = as_alpha(alpha)
-    to_q = divergence_rows(p, q, stay=1 - alpha, step=alpha)
-    to_p = divergence_rows(q, p, stay=alpha, step=1 - alpha)
-    return as_result(to_q + to_p, scalar_type)
+    from_p = divergence_rows(p, q, p_weight=1 - alpha, q_weight=alpha)
+    from_q = divergence_rows(q, p, p_weight=alpha, q_weight=1 - alpha)
+    return as_result(from_p + from_q, scalar_type)
 
 
-def divergence_rows(p: FloatArray, q: FloatArray, stay: float, step: float) -> FloatArray:
-    """Return `KL(p, m) / step` with `m = stay p + step q`, by its limit 0 at step 0.
+def divergence_rows(p: FloatArray, q: FloatArray, p_weight: float, q_weight: float) -> FloatArray:
+    """Return `KL(p, m) / w` with `m = (1 - w) p + w q`, where w is `q_weight`.
 
-    The weights are stay = 1 - step, both given because the smaller may be lost in the
-    larger. With x = step (q - p) / p, a class adds p (x - log1p(x)) / step: the part p x
-    sums to zero over the classes, and makes every term non-negative. Where p is 0 it is
-    all there is, and the class adds q.
+    At w = 0 it is the limit, 0. Both weights are arguments because 1 minus the larger would
+    round the smaller. With x = w (q - p) / p, a class adds p (x - log1p(x)) / w: the terms
+    p x sum to zero over the classes and make every term non-negative. Where p is 0, or so
+    small that x overflows, p log1p(x) is negligible, and the class adds q.
     """
-    if step == 0:
+    if q_weight == 0:
         return np.zeros(p.shape[:-1], p.dtype)
-    toward = step * (q - p)
+    change = q_weight * (q - p)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        x = np.divide(toward, p, out=np.full_like(p, np.inf), where=p != 0)
-        terms = np.where(x == np.inf, toward, p * _minus_log1p(x, (stay * p + step * q) / p))
-    divergence: FloatArray = terms.sum(axis=-1)
-    divergence /= step
+        x = np.divide(change, p, out=np.full_like(p, np.inf), where=p != 0)
+        terms = np.where(
+            x == np.inf, change, p * _minus_log1p(x, (p_weight * p + q_weight * q) / p)
+        )
+    # In C order NumPy adds up a row pairwise, which keeps the error of a long one small.
+    divergence: FloatArray = np.ascontiguousarray(terms).sum(axis=-1)
+    divergence /= q_weight
     return divergence
 
 
@@ -127,7 +130,7 @@ def _minus_log1p(x: FloatArray, one_plus_x: FloatArray) -> FloatArray:
     """Return `x - log1p(x)` for x >= -1, accurate near 0 and, by `1 + x`, near -1.
 
     With y = x / (2 + x), log1p(x) = 2 artanh(y) = 2 (y + y^3/3 + y^5/5 + ...), and
-    x - 2y = x y: what is left has nothing to cancel.
+    x - 2y = x y, so that x - log1p(x) is x y minus the rest of the series.
     """
     result = x - np.log(one_plus_x)
     near = np.abs(x) < 0.5

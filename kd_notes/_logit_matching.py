@@ -166,12 +166,13 @@ def regularized_logit_matching_grad(
 def _difference(student: FloatArray, teacher: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return `D = z^s - z^t`, 0 where both exclude the class, and K without those.
 
-    K is nan for a row that has no class left.
+    K is nan for a row whose classes are all excluded.
     """
     excluded = (student == -np.inf) & (teacher == -np.inf)
     with np.errstate(invalid="ignore", over="ignore"):  # -inf - -inf, replaced below
         dtype = np.result_type(np.float32, student, teacher)
-        difference: FloatArray = np.subtract(student, teacher, dtype=dtype)
+        # In C order NumPy adds up a row pairwise, which keeps the error of a long one small.
+        difference: FloatArray = np.subtract(student, teacher, dtype=dtype, order="C")
     difference[excluded] = 0
     num_classes = (~excluded).sum(axis=-1, keepdims=True, dtype=difference.dtype)
     return difference, np.where(num_classes == 0, np.nan, num_classes)
@@ -180,7 +181,7 @@ def _difference(student: FloatArray, teacher: FloatArray) -> tuple[FloatArray, F
 def _centered_difference(
     student: FloatArray, teacher: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return `D - mean(D)` and K; a D of +-inf stays what it is."""
+    """Return `D - mean(D)` and K; infinite entries of D are not changed."""
     difference, num_classes = _difference(student, teacher)
     excluded = (student == -np.inf) & (teacher == -np.inf)
     with np.errstate(invalid="ignore", over="ignore"):  # inf - inf: nan in its own row

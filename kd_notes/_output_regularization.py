@@ -15,8 +15,8 @@ from kd_notes._checks import (
     as_result,
 )
 from kd_notes._cross_entropy import cross_entropy_grad_rows, cross_entropy_rows
-from kd_notes._distillation import kd_rows, mixture
-from kd_notes._softmax import below_the_top, softmax_rows
+from kd_notes._distillation import kd_grad_rows, kd_rows, mixture
+from kd_notes._softmax import relative_to_top, softmax_rows
 
 __all__ = [
     "confidence_penalty_grad",
@@ -65,8 +65,8 @@ def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
     alpha = as_alpha(alpha)
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
     hard = cross_entropy_rows(z, y)
-    flat = kd_rows(student=z, teacher=_uniform_logits(z))
-    return as_result(mixture(alpha, hard, flat), scalar_type)
+    from_uniform = kd_rows(student=z, teacher=_uniform_logits(z))
+    return as_result(mixture(alpha, hard, from_uniform), scalar_type)
 
 
 def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray:
@@ -89,7 +89,9 @@ def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
 
     Notes
     -----
-    The gradient of Eq. 4 of the note :cite:p:`Che21`: Eq. 3 on the smoothed label.
+    The gradient of Eq. 4 of the note :cite:p:`Che21`: Eq. 3 on the smoothed label. It is
+    computed as :math:`(1-\alpha)(p_i - y_i) + \alpha (p_i - 1/K)`, and the second difference
+    from the logits, because near the uniform distribution it would cancel.
 
     Examples
     --------
@@ -99,8 +101,9 @@ def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
     """
     alpha = as_alpha(alpha)
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
-    smoothed = mixture(alpha, y, softmax_rows(z, np.inf))
-    return as_array(cross_entropy_grad_rows(z, smoothed), scalar_type)
+    hard = cross_entropy_grad_rows(z, y)
+    from_uniform = kd_grad_rows(z, _uniform_logits(z), temperature=1.0, scaled=False)
+    return as_array(mixture(alpha, hard, from_uniform), scalar_type)
 
 
 def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Any:
@@ -140,8 +143,8 @@ def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) 
     alpha = as_alpha(alpha)
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
     hard = cross_entropy_rows(z, y)
-    sharp = kd_rows(student=_uniform_logits(z), teacher=z)
-    return as_result(mixture(alpha, hard, sharp), scalar_type)
+    to_uniform = kd_rows(student=_uniform_logits(z), teacher=z)
+    return as_result(mixture(alpha, hard, to_uniform), scalar_type)
 
 
 def confidence_penalty_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray:
@@ -189,11 +192,12 @@ def _uniform_logits(logits: FloatArray) -> FloatArray:
 
 
 def _negative_entropy_grad(logits: FloatArray) -> FloatArray:
-    """Return the gradient of `-H(p)`, `p (z - sum p z)`, with z below its top.
+    """Return the gradient of `-H(p)`, `p (z - sum p z)`.
 
-    Measured from the top class, a saturated mean is a small sum of small terms.
+    With `z - max z` in place of z, the mean under a p near one-hot is a sum of small terms,
+    not a difference of large ones.
     """
     p = softmax_rows(logits, 1.0)
-    z = np.where(p > 0, below_the_top(logits, 1.0), 0)
+    z = np.where(p > 0, relative_to_top(logits, 1.0), 0)
     mean: FloatArray = (p * z).sum(axis=-1, keepdims=True)
     return p * (z - mean)

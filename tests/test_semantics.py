@@ -202,6 +202,16 @@ def test_any_layout_gives_the_same(name, layout, dtype, rng):
 
 
 @every
+def test_a_long_row_in_fortran_order_is_added_up_in_the_same_way(name, rng):
+    # One after the other, 1000 float32 numbers would lose a digit more.
+    p = rng.dirichlet(np.ones(1000), size=(2, 2)).astype(np.float32)
+    arrays = p if name in OF_PROBABILITIES else np.log(p)
+    results = evaluate(name, *map(np.asfortranarray, arrays))
+    for result, expected in zip(results, evaluate(name, *arrays), strict=True):
+        assert_array_equal(result, expected)
+
+
+@every
 def test_memory_mapped_arrays_work(name, tmp_path, rng):
     arrays = examples(name, rng, (4, 5))
     np.save(tmp_path / "arrays.npy", arrays)
