@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kd_notes._checks import FloatArray, as_alpha, as_probabilities, as_result
+from kd_notes._checks import FloatArray, Loss, as_alpha, as_loss, as_probabilities
 
 __all__ = ["kl_divergence", "skew_jensen_divergence"]
 
 
-def kl_divergence(p: ArrayLike, q: ArrayLike) -> Any:
+def kl_divergence(p: ArrayLike, q: ArrayLike) -> Loss:
     r"""Return the Kullback-Leibler divergence of two distributions.
 
     Parameters
     ----------
     p, q
         `(..., K)`, probabilities, non-negative, each row summing to one. For logits use
-        `kd_loss`, which loses nothing on the way through the softmax.
+        `kd_loss`: probabilities have already lost digits in the softmax.
 
     Returns
     -------
     array `(...)`
         :math:`\mathrm{KL}(p, q)` in nats; never negative, 0 where p equals q, and `inf`
-        where q is 0 and p is not.
+        where q is 0 and p is not. Two plain lists give a `float`; float16 gives float32.
 
     Raises
     ------
     ValueError
-        If shapes do not match or a row is no distribution.
+        If shapes do not match or a row is not a distribution.
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers.
 
     Notes
     -----
     Eq. 8 of the note :cite:p:`Che21`, :math:`\sum_i p_i \log (p_i/q_i)`, summed as
-    :math:`\sum_i (p_i \log (p_i/q_i) - p_i + q_i)`: the same for distributions, but no
-    term is negative, and rounding in the inputs' sums does not show.
+    :math:`\sum_i (p_i \log (p_i/q_i) - p_i + q_i)`. For distributions the two sums are equal,
+    but no term of the second is negative, and an error in the sum of p or q has little effect.
 
     Examples
     --------
@@ -49,10 +47,10 @@ def kl_divergence(p: ArrayLike, q: ArrayLike) -> Any:
     inf
     """
     (p, q), scalar_type = as_probabilities(p=p, q=q)
-    return as_result(divergence_rows(p, q, p_weight=0, q_weight=1), scalar_type)
+    return as_loss(divergence_rows(p, q, p_weight=0, q_weight=1), scalar_type)
 
 
-def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Any:
+def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Loss:
     r"""Return the skew-Jensen divergence of two distributions under negative entropy.
 
     Parameters
@@ -65,14 +63,15 @@ def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Any:
     Returns
     -------
     array `(...)`
-        In nats, non-negative; 0 where p equals q.
+        In nats, non-negative; 0 where p equals q. Two plain lists give a `float`; float16
+        gives float32.
 
     Raises
     ------
     ValueError
-        If shapes do not match, a row is no distribution, or alpha is outside [0, 1].
+        If shapes do not match, a row is not a distribution, or alpha is outside [0, 1].
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers.
 
     Notes
     -----
@@ -86,7 +85,7 @@ def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Any:
     uniform and q the prediction, the two ends are the confidence penalty and label
     smoothing :cite:p:`MSC20`. It is computed as a sum of non-negative terms,
     :math:`\mathrm{KL}(p, m)/\alpha + \mathrm{KL}(q, m)/(1-\alpha)` with
-    :math:`m = (1-\alpha) p + \alpha q`, and so cancels nowhere.
+    :math:`m = (1-\alpha) p + \alpha q`, in which nothing cancels.
 
     Examples
     --------
@@ -101,7 +100,7 @@ def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Any:
     alpha = as_alpha(alpha)
     from_p = divergence_rows(p, q, p_weight=1 - alpha, q_weight=alpha)
     from_q = divergence_rows(q, p, p_weight=alpha, q_weight=1 - alpha)
-    return as_result(from_p + from_q, scalar_type)
+    return as_loss(from_p + from_q, scalar_type)
 
 
 def divergence_rows(p: FloatArray, q: FloatArray, p_weight: float, q_weight: float) -> FloatArray:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kd_notes._checks import FloatArray, as_array, as_logit_pair, as_result
+from kd_notes._checks import FloatArray, Loss, as_array, as_logit_pair, as_loss
 
 __all__ = [
     "logit_matching_grad",
@@ -17,26 +15,26 @@ __all__ = [
 ]
 
 
-def logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Any:
+def logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Loss:
     r"""Return half the mean squared difference of the logits.
 
     Parameters
     ----------
     student_logits, teacher_logits
         `(..., K)`. A class that both exclude (`-inf`) is left out and not counted in K;
-        one that only one of them excludes makes the loss `inf`.
+        a class that only one of them excludes makes the loss `inf`.
 
     Returns
     -------
     array `(...)`
-        One loss per example.
+        One loss per example. Two plain lists give a `float`; float16 gives float32.
 
     Raises
     ------
     ValueError
-        If the shapes do not match or there is no class.
+        If the shapes do not match or K is 0.
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers.
 
     Notes
     -----
@@ -50,7 +48,7 @@ def logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) ->
     """
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
     difference, num_classes = _difference(student, teacher)
-    return as_result(_half_mean_square(difference, num_classes), scalar_type)
+    return as_loss(_half_mean_square(difference, num_classes), scalar_type)
 
 
 def logit_matching_grad(student_logits: ArrayLike, teacher_logits: ArrayLike) -> FloatArray:
@@ -73,7 +71,7 @@ def logit_matching_grad(student_logits: ArrayLike, teacher_logits: ArrayLike) ->
 
     Notes
     -----
-    The gradient under Eq. 6 of the note :cite:p:`Che21`.
+    The gradient given below Eq. 6 of the note :cite:p:`Che21`.
 
     Examples
     --------
@@ -86,7 +84,7 @@ def logit_matching_grad(student_logits: ArrayLike, teacher_logits: ArrayLike) ->
     return as_array(difference / num_classes, scalar_type)
 
 
-def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Any:
+def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Loss:
     r"""Return half the variance of the logit differences.
 
     Parameters
@@ -97,7 +95,7 @@ def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: A
     Returns
     -------
     array `(...)`
-        One loss per example.
+        One loss per example. Two plain lists give a `float`; float16 gives float32.
 
     Raises
     ------
@@ -106,15 +104,15 @@ def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: A
 
     Notes
     -----
-    Eq. 12 of the note :cite:p:`Che21` with its constant equal to 0. The regularization takes
-    the mean of :math:`D = z^s - z^t` out, so that what is left is
+    Eq. 12 of the note :cite:p:`Che21` with its constant equal to 0. The regularization
+    subtracts the mean of :math:`D = z^s - z^t`, and the loss is
     :math:`\tfrac12 \operatorname{Var}(D)` over the classes. It is the limit of
     :math:`\tau^2` times the KD loss at infinite temperature: `kd_loss` with
     `temperature=np.inf`.
 
     Examples
     --------
-    A constant added to all logits of one network costs nothing:
+    A constant added to all logits of one network does not change the loss:
 
     >>> from kd_notes import regularized_logit_matching_loss
     >>> regularized_logit_matching_loss([3.0, 1.0], [1.0, 1.0])
@@ -124,7 +122,7 @@ def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: A
     """
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
     centered, num_classes = _centered_difference(student, teacher)
-    return as_result(_half_mean_square(centered, num_classes), scalar_type)
+    return as_loss(_half_mean_square(centered, num_classes), scalar_type)
 
 
 def regularized_logit_matching_grad(

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kd_notes._checks import (
-    FloatArray,
-    as_alpha,
-    as_array,
-    as_logits_and_labels,
-    as_result,
-)
+from kd_notes._checks import FloatArray, Loss, as_alpha, as_array, as_loss
 from kd_notes._cross_entropy import cross_entropy_grad_rows, cross_entropy_rows
 from kd_notes._distillation import kd_grad_rows, kd_rows, mixture
+from kd_notes._labels import as_logits_and_labels
 from kd_notes._softmax import relative_to_top, softmax_rows
 
 __all__ = [
@@ -26,29 +19,30 @@ __all__ = [
 ]
 
 
-def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Any:
+def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Loss:
     r"""Return cross-entropy mixed with the divergence from uniform.
 
     Parameters
     ----------
     logits
-        `(..., K)`; an excluded class (`-inf`) is no part of the uniform distribution.
+        `(..., K)`; the uniform distribution is over the classes that are not excluded (`-inf`).
     labels
-        Class indices `(...)` or distributions `(..., K)`.
+        Class indices `(...)` or distributions `(..., K)`, as `cross_entropy_loss`.
     alpha
         Weight of the uniform distribution, in [0, 1].
 
     Returns
     -------
     array `(...)`
-        One loss per example, in nats.
+        One loss per example, in nats. One example as a plain list gives a `float`; float16
+        logits give float32.
 
     Raises
     ------
     ValueError
-        If shapes do not match, a label is none, or alpha is outside [0, 1].
+        If shapes do not match, a label is invalid, or alpha is outside [0, 1].
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers.
 
     Notes
     -----
@@ -66,7 +60,7 @@ def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
     hard = cross_entropy_rows(z, y)
     from_uniform = kd_rows(student=z, teacher=_uniform_logits(z))
-    return as_result(mixture(alpha, hard, from_uniform), scalar_type)
+    return as_loss(mixture(alpha, hard, from_uniform), scalar_type)
 
 
 def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray:
@@ -106,22 +100,23 @@ def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
     return as_array(mixture(alpha, hard, from_uniform), scalar_type)
 
 
-def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Any:
+def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Loss:
     r"""Return cross-entropy mixed with the divergence to uniform.
 
     Parameters
     ----------
     logits
-        `(..., K)`; an excluded class (`-inf`) is no part of the uniform distribution.
+        `(..., K)`; the uniform distribution is over the classes that are not excluded (`-inf`).
     labels
-        Class indices `(...)` or distributions `(..., K)`.
+        Class indices `(...)` or distributions `(..., K)`, as `cross_entropy_loss`.
     alpha
         Weight of the penalty, in [0, 1].
 
     Returns
     -------
     array `(...)`
-        One loss per example, in nats.
+        One loss per example, in nats. One example as a plain list gives a `float`; float16
+        logits give float32.
 
     Raises
     ------
@@ -131,8 +126,8 @@ def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) 
     Notes
     -----
     Eq. 5 of the note :cite:p:`Che21`, :math:`(1-\alpha)\,\mathrm{CE}(y, p) +
-    \alpha\,\mathrm{KL}(p, u)`, where :math:`\mathrm{KL}(p, u) = \log K - H(p)`. That
-    difference cancels near the uniform distribution and is not how it is computed.
+    \alpha\,\mathrm{KL}(p, u)`, where :math:`\mathrm{KL}(p, u) = \log K - H(p)`. It
+    is not computed as that difference, which cancels near the uniform distribution.
 
     Examples
     --------
@@ -144,7 +139,7 @@ def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) 
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
     hard = cross_entropy_rows(z, y)
     to_uniform = kd_rows(student=_uniform_logits(z), teacher=z)
-    return as_result(mixture(alpha, hard, to_uniform), scalar_type)
+    return as_loss(mixture(alpha, hard, to_uniform), scalar_type)
 
 
 def confidence_penalty_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray:
@@ -173,7 +168,7 @@ def confidence_penalty_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) 
 
     Examples
     --------
-    Near the uniform distribution the penalty pushes nowhere:
+    At the uniform distribution the gradient of the penalty is 0:
 
     >>> from kd_notes import confidence_penalty_grad
     >>> confidence_penalty_grad([0.0, 0.0], labels=0, alpha=1.0)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kd_notes._checks import (
     FloatArray,
+    Loss,
     as_array,
     as_logits,
+    as_loss,
     as_probabilities,
-    as_result,
     as_temperature,
 )
 
@@ -39,7 +38,7 @@ def softmax(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
     ValueError
         If the logits have no class axis or no class, or the temperature is not above 0.
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers.
 
     Notes
     -----
@@ -134,8 +133,8 @@ def softmax_jacobian(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
     -----
     Eq. 9 of the note :cite:p:`Che21` (Eq. 2 at temperature 1),
     :math:`\frac{1}{\tau}(\operatorname{diag} p - p p^{\mathsf T})`. The diagonal
-    :math:`p_j (1 - p_j)` is summed from its row, for :math:`1 - p_j` cancels where
-    :math:`p_j` is near one.
+    :math:`p_j (1 - p_j)` is computed as minus the sum of the other entries of its row,
+    because :math:`1 - p_j` would cancel where :math:`p_j` is near 1.
 
     Examples
     --------
@@ -153,10 +152,10 @@ def softmax_jacobian(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
     diagonal = np.einsum("...jj->...j", jacobian)
     diagonal[...] = 0
     diagonal[...] = -jacobian.sum(axis=-1)
-    return as_array(0 - jacobian, scalar_type)  # 0 - 0 is 0, -0 is not
+    return as_array(0 - jacobian, scalar_type)  # 0 - 0 is 0, but -0 is -0
 
 
-def entropy(probabilities: ArrayLike) -> Any:
+def entropy(probabilities: ArrayLike) -> Loss:
     r"""Return the Shannon entropy of a distribution.
 
     Parameters
@@ -167,19 +166,20 @@ def entropy(probabilities: ArrayLike) -> Any:
     Returns
     -------
     array `(...)`
-        In nats, between 0 (one class has everything) and log K (uniform).
+        In nats, between 0 (one class has probability 1) and log K (uniform). A plain list
+        gives a `float`; float16 gives float32.
 
     Raises
     ------
     ValueError
         If an entry is negative or a row does not sum to one.
     TypeError
-        If the argument holds no real numbers.
+        If the argument does not hold real numbers.
 
     Notes
     -----
-    :math:`H(p) = -\sum_i p_i \log p_i` with :math:`0 \log 0 = 0`, by its limit and not
-    by an epsilon.
+    :math:`H(p) = -\sum_i p_i \log p_i`, where :math:`0 \log 0 = 0` is the limit; no epsilon
+    is added inside the logarithm. The entropy is never negative.
 
     Examples
     --------
@@ -191,7 +191,7 @@ def entropy(probabilities: ArrayLike) -> Any:
     (p,), scalar_type = as_probabilities(probabilities=probabilities)
     # Rounding may leave an entry above 1, whose logarithm would make the sum negative.
     log_p = log(np.minimum(p, 1))
-    return as_result(0 - weighted_sum(p, log_p), scalar_type)  # 0 - 0 is 0, but -0 is -0
+    return as_loss(0 - weighted_sum(p, log_p), scalar_type)  # 0 - 0 is 0, but -0 is -0
 
 
 def softmax_rows(logits: FloatArray, temperature: float) -> FloatArray:

@@ -147,7 +147,7 @@ def test_entropy_runs_from_zero_to_log_k():
     assert_allclose(entropy([1e-300, 1.0]), 300 * np.log(10) * 1e-300, rtol=4 * EPS)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_entropy_is_not_negative_where_a_probability_is_rounded_above_one(dtype):
     above = 1 + np.finfo(dtype).eps
     for p in [above], [above, 0], [0, 1 + 4 * np.finfo(dtype).eps, 0]:
