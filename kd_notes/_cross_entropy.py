@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kd_notes._checks import FloatArray, Loss, as_array, as_count, as_loss
+from kd_notes._checks import FloatArray, Loss, Row, RowLabel, as_array, as_count, as_loss
 from kd_notes._labels import as_indices, as_logits_and_labels, one_hot_rows
 from kd_notes._softmax import log_softmax_rows, softmax_rows, weighted_sum
 
@@ -50,6 +52,10 @@ def one_hot(labels: ArrayLike, num_classes: int) -> FloatArray:
     return one_hot_rows("labels", indices, as_count("num_classes", num_classes), float)
 
 
+@overload
+def cross_entropy_loss(logits: Row, labels: RowLabel) -> float: ...
+@overload
+def cross_entropy_loss(logits: ArrayLike, labels: ArrayLike) -> FloatArray: ...
 def cross_entropy_loss(logits: ArrayLike, labels: ArrayLike) -> Loss:
     r"""Return the cross-entropy of softmax predictions under labels.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from kd_notes._checks import (
     FloatArray,
     Loss,
+    Row,
+    RowLabel,
     as_alpha,
     as_array,
     as_flag,
@@ -31,6 +33,18 @@ __all__ = [
 ]
 
 
+# fmt: off
+@overload
+def kd_loss(
+    student_logits: Row, teacher_logits: Row, temperature: float = ..., *,
+    scaled: bool = ...,
+) -> float: ...
+@overload
+def kd_loss(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float = ..., *,
+    scaled: bool = ...,
+) -> FloatArray: ...
+# fmt: on
 def kd_loss(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
@@ -127,6 +141,18 @@ def kd_grad(
     return as_array(kd_grad_rows(student, teacher, temperature, scaled), scalar_type)
 
 
+# fmt: off
+@overload
+def kd_loss_and_grad(
+    student_logits: Row, teacher_logits: Row, temperature: float = ..., *,
+    scaled: bool = ..., out: FloatArray | None = ...,
+) -> tuple[float, FloatArray]: ...
+@overload
+def kd_loss_and_grad(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float = ..., *,
+    scaled: bool = ..., out: FloatArray | None = ...,
+) -> tuple[FloatArray, FloatArray]: ...
+# fmt: on
 def kd_loss_and_grad(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
@@ -181,6 +207,18 @@ def kd_loss_and_grad(
     return as_loss(loss, scalar_type), as_array(grad, scalar_type)
 
 
+# fmt: off
+@overload
+def knowledge_distillation_loss(
+    student_logits: Row, teacher_logits: Row, hard_labels: RowLabel,
+    temperature: float, alpha: float, *, scaled: bool = ...,
+) -> float: ...
+@overload
+def knowledge_distillation_loss(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, hard_labels: ArrayLike,
+    temperature: float, alpha: float, *, scaled: bool = ...,
+) -> FloatArray: ...
+# fmt: on
 def knowledge_distillation_loss(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,

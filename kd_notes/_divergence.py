@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kd_notes._checks import FloatArray, Loss, as_alpha, as_loss, as_probabilities
+from kd_notes._checks import FloatArray, Loss, Row, as_alpha, as_loss, as_probabilities
 
 __all__ = ["kl_divergence", "skew_jensen_divergence"]
 
 
+@overload
+def kl_divergence(p: Row, q: Row) -> float: ...
+@overload
+def kl_divergence(p: ArrayLike, q: ArrayLike) -> FloatArray: ...
 def kl_divergence(p: ArrayLike, q: ArrayLike) -> Loss:
     r"""Return the Kullback-Leibler divergence of two distributions.
 
@@ -50,6 +56,10 @@ def kl_divergence(p: ArrayLike, q: ArrayLike) -> Loss:
     return as_loss(divergence_rows(p, q, p_weight=0, q_weight=1), scalar_type)
 
 
+@overload
+def skew_jensen_divergence(p: Row, q: Row, alpha: float) -> float: ...
+@overload
+def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> FloatArray: ...
 def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Loss:
     r"""Return the skew-Jensen divergence of two distributions under negative entropy.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kd_notes._checks import FloatArray, Loss, as_array, as_logit_pair, as_loss
+from kd_notes._checks import FloatArray, Loss, Row, as_array, as_logit_pair, as_loss
 
 __all__ = [
     "logit_matching_grad",
@@ -15,6 +17,10 @@ __all__ = [
 ]
 
 
+@overload
+def logit_matching_loss(student_logits: Row, teacher_logits: Row) -> float: ...
+@overload
+def logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> FloatArray: ...
 def logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Loss:
     r"""Return half the mean squared difference of the logits.
 
@@ -84,6 +90,12 @@ def logit_matching_grad(student_logits: ArrayLike, teacher_logits: ArrayLike) ->
     return as_array(difference / num_classes, scalar_type)
 
 
+@overload
+def regularized_logit_matching_loss(student_logits: Row, teacher_logits: Row) -> float: ...
+@overload
+def regularized_logit_matching_loss(
+    student_logits: ArrayLike, teacher_logits: ArrayLike
+) -> FloatArray: ...
 def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Loss:
     r"""Return half the variance of the logit differences.
 

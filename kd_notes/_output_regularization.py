@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kd_notes._checks import FloatArray, Loss, as_alpha, as_array, as_loss
+from kd_notes._checks import FloatArray, Loss, Row, RowLabel, as_alpha, as_array, as_loss
 from kd_notes._cross_entropy import cross_entropy_grad_rows, cross_entropy_rows
 from kd_notes._distillation import kd_grad_rows, kd_rows, mixture
 from kd_notes._labels import as_logits_and_labels
@@ -19,6 +21,10 @@ __all__ = [
 ]
 
 
+@overload
+def label_smoothing_loss(logits: Row, labels: RowLabel, alpha: float) -> float: ...
+@overload
+def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray: ...
 def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Loss:
     r"""Return cross-entropy mixed with the divergence from uniform.
 
@@ -100,6 +106,10 @@ def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
     return as_array(mixture(alpha, hard, from_uniform), scalar_type)
 
 
+@overload
+def confidence_penalty_loss(logits: Row, labels: RowLabel, alpha: float) -> float: ...
+@overload
+def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray: ...
 def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Loss:
     r"""Return cross-entropy mixed with the divergence to uniform.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kd_notes._checks import (
     FloatArray,
     Loss,
+    Row,
     as_array,
     as_logits,
     as_loss,
@@ -155,6 +158,10 @@ def softmax_jacobian(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
     return as_array(0 - jacobian, scalar_type)  # 0 - 0 is 0, but -0 is -0
 
 
+@overload
+def entropy(probabilities: Row) -> float: ...
+@overload
+def entropy(probabilities: ArrayLike) -> FloatArray: ...
 def entropy(probabilities: ArrayLike) -> Loss:
     r"""Return the Shannon entropy of a distribution.
 
