@@ -298,6 +298,14 @@ def test_floats_that_can_only_be_distributions(name, shape, labels):
     np.testing.assert_array_equal(results, call(name, **GOOD | labeled(shape, full)))
 
 
+@pytest.mark.parametrize("name", sorted(COMBINED))
+def test_floats_with_the_axes_of_one_network_are_distributions(name):
+    networks = {"student_logits": np.arange(2.0), "teacher_logits": np.zeros((2, 2))}
+    results = call(name, **GOOD | networks | {"hard_labels": [0.0, 1.0]})
+    expected = call(name, **GOOD | networks | {"hard_labels": [[0.0, 1.0]] * 2})
+    np.testing.assert_array_equal(results, expected)
+
+
 @with_labels
 def test_integers_with_the_axes_of_the_logits_are_distributions(name):
     one_hot = np.array([[0, 1], [0, 1], [1, 0]])
