@@ -191,12 +191,13 @@ def _difference(student: FloatArray, teacher: FloatArray) -> tuple[FloatArray, F
 def _centered_difference(
     student: FloatArray, teacher: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return `D - mean(D)` and K; infinite entries of D are not changed."""
+    """Return `D - mean(D)` and K; infinite entries of D stay out of the mean."""
     difference, num_classes = _difference(student, teacher)
     excluded = (student == -np.inf) & (teacher == -np.inf)
-    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf: nan in its own row
-        mean = difference.sum(axis=-1, keepdims=True) / num_classes
-        np.subtract(difference, mean, out=difference, where=~excluded & np.isfinite(difference))
+    finite = ~np.isinf(difference)
+    with np.errstate(over="ignore"):
+        mean = difference.sum(axis=-1, keepdims=True, where=finite) / num_classes
+        np.subtract(difference, mean, out=difference, where=finite & ~excluded)
     return difference, num_classes
 
 

@@ -150,8 +150,7 @@ def softmax_jacobian(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
     temperature = as_temperature(temperature)
     p = softmax_rows(logits, temperature)
     temperature = _not_rounded_to_zero(temperature, p)
-    with np.errstate(over="ignore"):  # a temperature near 0
-        jacobian = p[..., :, np.newaxis] * p[..., np.newaxis, :] / temperature
+    jacobian = p[..., :, np.newaxis] * p[..., np.newaxis, :] / temperature
     diagonal = np.einsum("...jj->...j", jacobian)
     diagonal[...] = 0
     diagonal[...] = -jacobian.sum(axis=-1)

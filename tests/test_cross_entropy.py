@@ -169,3 +169,4 @@ def test_one_hot_is_a_row_of_the_identity():
     assert_array_equal(one_hot(np.uint8(4), 5), [0, 0, 0, 0, 1])
     assert_array_equal(one_hot([True, False], 2), [[0, 1], [1, 0]])
     assert one_hot([1], np.int32(2)).dtype == np.float64
+    assert_array_equal(one_hot([0, 0], 1), [[1], [1]])

@@ -133,6 +133,12 @@ def test_skew_jensen_continues_into_its_kl_ends(pair):  # proposition 10
             assert_allclose(skew_jensen_divergence(p, q, alpha), end, rtol=2.0**-26, atol=0)
 
 
+@pytest.mark.parametrize("alpha", [0, 0.3, 1])
+def test_ends_of_alpha_have_the_batch_shape(alpha, p, q):
+    p, q = p.reshape(2, 3, 4), q.reshape(2, 3, 4)
+    assert skew_jensen_divergence(p, q, alpha).shape == (2, 3)
+
+
 @given(DISTRIBUTION_PAIRS, ALPHAS)
 def test_skew_jensen_turned_around_is_skewed_the_other_way(pair, alpha):
     p, q = pair
