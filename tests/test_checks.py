@@ -416,7 +416,7 @@ LOGITS = np.zeros((2, 3))
 LOCKED = np.zeros((2, 3))
 LOCKED.flags.writeable = False
 ONE_ROW_TWICE = as_strided(np.zeros(3), (2, 3), (0, 8))
-SLIDING = as_strided(np.zeros(4), (2, 3), (8, 8))
+SLIDING = as_strided(np.zeros(5), (2, 3), (16, 8))
 
 
 @pytest.mark.parametrize(
@@ -434,7 +434,7 @@ SLIDING = as_strided(np.zeros(4), (2, 3), (8, 8))
             SLIDING,
             ValueError,
             "out must have entries that do not share memory with each other; "
-            "got shape (2, 3) with strides (8, 8)",
+            "got shape (2, 3) with strides (16, 8)",
         ),
         (
             np.zeros((3, 3)),
