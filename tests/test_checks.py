@@ -188,6 +188,13 @@ def test_an_invalid_distribution(name, argument):
         refuses(name, ValueError, f"{argument} {requirement}", **{argument: value})
 
 
+@pytest.mark.parametrize(("dtype", "classes"), [(np.float16, 4096), (np.float32, 100_000)])
+def test_a_long_distribution_is_added_up_in_float64(dtype, classes):
+    # In its own dtype, one after the other, float16 comes to 0.5 and float32 to 1.001.
+    uniform = np.full((2, classes), 1 / classes, dtype, order="F")
+    np.testing.assert_allclose(kd.entropy(uniform), np.log(classes), rtol=1e-6)
+
+
 @pytest.mark.parametrize(("name", "argument"), uses(["labels", "hard_labels"]))
 def test_an_index_outside_the_classes(name, argument):
     for value in 2, -1:
