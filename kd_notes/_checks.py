@@ -1,19 +1,28 @@
 """Every check of an input, and its message.
 
-A public function settles its inputs here before it computes anything. What comes
-back has one dtype and one batch shape; what cannot be used is refused with the
-name of the argument, what it must be, and what came.
+A public function passes its inputs through here before it computes anything. The arrays
+that it gets back have one dtype and one batch shape. An input that cannot be used raises
+an error that names the argument, what it must be, and what was given.
 """
 
 from __future__ import annotations
 
+import math
 import numbers
+import sys
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
+#: One example as a plain list or tuple, and its label: their loss is a `float`.
+Row: TypeAlias = Sequence[float]
+RowLabel: TypeAlias = int | np.integer[Any] | Row
+#: A loss at run time. Annotations of public functions say `FloatArray` for the scalar of a
+#: one-dimensional array too: it has the same methods.
+Loss: TypeAlias = float | np.floating[Any] | FloatArray
 #: The type of one number of a result: `float` where every input was a plain
 #: Python list or number, the NumPy scalar type of the promoted dtype elsewhere.
 ScalarType: TypeAlias = type[float] | type[np.floating[Any]]
@@ -24,88 +33,52 @@ _FLOATS = (np.float16, np.float32, np.float64)
 def as_logits(**named: ArrayLike) -> tuple[list[FloatArray], ScalarType]:
     """Return the named logits as floating arrays of one dtype and shape `(..., K)`.
 
-    The dtype is the one to compute in; the scalar type is the one to answer in
-    (they differ for float16 alone).
+    The dtype is that of the computation, the scalar type that of the result. They differ
+    for float16 alone, which is computed in float32.
     """
-    arrays = {name: _with_classes(name, value) for name, value in named.items()}
-    return _settle(arrays), _scalar_type(arrays, *named.values())
+    arrays = {name: with_classes(name, value) for name, value in named.items()}
+    return to_one_dtype_and_shape(arrays), result_type(arrays, *named.values())
 
 
 def as_logit_pair(
     student_logits: ArrayLike, teacher_logits: ArrayLike
 ) -> tuple[list[FloatArray], ScalarType]:
-    """Return both networks' logits in one shape, each in the dtype that it came in.
+    """Return both networks' logits in one shape, each in its own dtype.
 
-    Whoever computes with them converts them piece by piece: they may not fit in memory.
+    The caller converts them block by block: they may not fit in memory.
     """
     named = {"student_logits": student_logits, "teacher_logits": teacher_logits}
-    arrays = {name: _with_classes(name, value) for name, value in named.items()}
-    return _in_one_shape(arrays), _scalar_type(arrays, *named.values())
+    arrays = {name: with_classes(name, value) for name, value in named.items()}
+    return _to_one_shape(arrays), result_type(arrays, *named.values())
 
 
 def as_probabilities(**named: ArrayLike) -> tuple[list[FloatArray], ScalarType]:
     """Return the named distributions as `as_logits` does, each row checked."""
-    arrays = {name: _with_classes(name, value) for name, value in named.items()}
+    arrays = {name: with_classes(name, value) for name, value in named.items()}
     for name, array in arrays.items():
-        _require_distribution(name, array)
-    return _settle(arrays), _scalar_type(arrays, *named.values())
-
-
-def as_logits_and_labels(
-    labels_name: str, labels: ArrayLike, **named: ArrayLike
-) -> tuple[list[FloatArray], ScalarType]:
-    """Return the named logits and, last, the labels as distributions `(..., K)`.
-
-    Integers with fewer axes than the logits are class indices; anything else is
-    read as one distribution per example. Indices have no say in the dtype.
-    """
-    arrays = {name: _with_classes(name, value) for name, value in named.items()}
-    scalar_type = _scalar_type(arrays, *named.values())
-    indices = _real_array(labels_name, labels, integers=True)
-    if _is_integer(indices) and indices.ndim < max(a.ndim for a in arrays.values()):
-        num_classes = next(iter(arrays.values())).shape[-1]
-        arrays[labels_name] = one_hot_rows(labels_name, indices, num_classes, scalar_type)
-        return _settle(arrays, {labels_name: indices.shape}), scalar_type
-    arrays[labels_name] = _with_classes(labels_name, labels)
-    _require_distribution(labels_name, arrays[labels_name])
-    return _settle(arrays), _scalar_type(arrays, *named.values(), labels)
-
-
-def one_hot_rows(
-    name: str, labels: NDArray[Any], num_classes: int, dtype: ScalarType
-) -> FloatArray:
-    """Return row `labels[...]` of the identity matrix for each class index."""
-    outside = (labels < 0) | (labels >= num_classes)
-    if outside.any():
-        raise ValueError(
-            f"{name} must be class indices in 0..{num_classes - 1}; "
-            f"got {labels[outside].flat[0]} in an array of shape {labels.shape}"
-        )
-    rows = np.zeros((*labels.shape, num_classes), dtype)
-    np.put_along_axis(rows, labels[..., np.newaxis].astype(np.intp), 1, axis=-1)
-    return rows
-
-
-def as_indices(name: str, labels: ArrayLike) -> NDArray[Any]:
-    """Return class indices as an integer array."""
-    array = _real_array(name, labels, integers=True)
-    if not _is_integer(array):
-        raise TypeError(f"{name} must be integer class indices; got dtype {array.dtype}")
-    return array
+        require_distribution(name, array)
+    return to_one_dtype_and_shape(arrays), result_type(arrays, *named.values())
 
 
 def as_count(name: str, value: object) -> int:
-    """Return a whole number of at least one."""
+    """Return an integer of at least one."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
+        raise TypeError(f"{name} must be an integer; got {_described(value)}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1; got {value!r}")
     return int(value)
 
 
+def as_flag(name: str, value: object) -> bool:
+    """Return a Python or NumPy boolean as a Python one."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False; got {_described(value)}")
+    return bool(value)
+
+
 def as_temperature(value: float) -> float:
     """Return a temperature in `(0, inf]` as a Python float, which never promotes."""
-    temperature = _real_number("temperature", value)
+    temperature = _as_real_number("temperature", value)
     if not temperature > 0:
         raise ValueError(f"temperature must be greater than 0 (inf is allowed); got {value!r}")
     return temperature
@@ -113,67 +86,78 @@ def as_temperature(value: float) -> float:
 
 def as_alpha(value: float) -> float:
     """Return a weight in `[0, 1]` as a Python float."""
-    alpha = _real_number("alpha", value)
+    alpha = _as_real_number("alpha", value)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1; got {value!r}")
     return alpha
 
 
 def as_array(values: FloatArray, scalar_type: ScalarType) -> FloatArray:
-    """Return computed values in the dtype of the answer."""
+    """Return computed values in the dtype of the result."""
     with np.errstate(over="ignore"):  # float16 ends at 65504
         return values.astype(scalar_type, copy=False)
 
 
-def as_result(values: FloatArray, scalar_type: ScalarType) -> Any:
-    """Return computed losses in the dtype of the answer, that of one example as a number."""
-    result = as_array(values, scalar_type)
-    return result if result.ndim else scalar_type(result)
+def as_loss(values: FloatArray, scalar_type: ScalarType) -> Loss:
+    """Return computed losses in the dtype of the result, that of one example as a number.
+
+    Losses of float16 logits stay in float32, for float16 ends at 65504.
+    """
+    scalar_type = np.float32 if scalar_type is np.float16 else scalar_type
+    return as_array(values, scalar_type) if values.ndim else scalar_type(values)
 
 
 def require_out(out: FloatArray, shape: tuple[int, ...], dtype: Any, *inputs: FloatArray) -> None:
-    """Refuse an `out` that cannot receive the result, or that is one of the inputs."""
-    if not isinstance(out, np.ndarray):
+    """Refuse an `out` that cannot receive the result, or that shares memory with an input."""
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array; got {type(out).__name__}")
     if out.shape != shape or out.dtype != np.dtype(dtype) or not out.flags.writeable:
         raise ValueError(
             f"out must be a writeable array of shape {shape} and dtype {np.dtype(dtype)}; "
             f"got shape {out.shape}, dtype {out.dtype}, writeable={out.flags.writeable}"
         )
-    if any(np.may_share_memory(out, value) for value in inputs):
+    if _overlaps_itself(out):
+        raise ValueError(
+            "out must have entries that do not share memory with each other; "
+            f"got shape {out.shape} with strides {out.strides}"
+        )
+    # Not `may_share_memory`, which also refuses an array interleaved with an input.
+    if any(np.shares_memory(out, value) for value in inputs):
         raise ValueError("out must not share memory with the logits: inputs are never written to")
 
 
-def _real_array(name: str, value: ArrayLike, *, integers: bool = False) -> NDArray[Any]:
+def real_array(name: str, value: ArrayLike, *, integers: bool = False) -> NDArray[Any]:
+    """Return real numbers as an array: as floats, unless `integers` may stay integers."""
+    if _is_masked(value):
+        raise TypeError(
+            f"{name} must not be masked; got a masked array: leave the masked entries out, "
+            "or replace them by .filled(value)"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} must be a rectangular array of numbers; {error}") from None
-    if _is_integer(array):
+    if is_integer(array):
         return array if integers else array.astype(np.float64)
     if array.dtype.type not in _FLOATS:
+        indices = " (class indices: dtype=int)" if integers else ""
+        advice = f": convert it, from pandas by .to_numpy(dtype=float){indices}"
         raise TypeError(
             f"{name} must hold real numbers (integers, float16, float32 or float64); "
             f"got dtype {array.dtype} with shape {array.shape}"
+            f"{advice if array.dtype == object else ''}"
         )
     return array
 
 
-def _is_integer(array: NDArray[Any]) -> bool:
+def is_integer(array: NDArray[Any]) -> bool:
+    """Whether an array has an integer or boolean dtype."""
     return array.dtype.kind in "biu"
 
 
-def _real_number(name: str, value: float) -> float:
-    is_number = isinstance(value, numbers.Real) or (
-        isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
-    )
-    if not is_number or isinstance(value, bool):
-        raise TypeError(f"{name} must be a real number; got {value!r}")
-    return float(value)
-
-
-def _with_classes(name: str, value: ArrayLike) -> FloatArray:
-    array = _real_array(name, value)
+def with_classes(name: str, value: ArrayLike) -> FloatArray:
+    """Return an array of floats that has a class axis and at least one class."""
+    array = real_array(name, value)
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(
             f"{name} must have shape (..., K) with at least one class on its last axis; "
@@ -182,7 +166,7 @@ def _with_classes(name: str, value: ArrayLike) -> FloatArray:
     return array
 
 
-def _require_distribution(name: str, array: FloatArray) -> None:
+def require_distribution(name: str, array: FloatArray) -> None:
     """Refuse negative entries and rows that do not sum to one; nan rows pass."""
     if (array < 0).any():
         raise ValueError(
@@ -200,42 +184,92 @@ def _require_distribution(name: str, array: FloatArray) -> None:
         )
 
 
-def _settle(
-    arrays: dict[str, FloatArray], came: dict[str, tuple[int, ...]] | None = None
+def to_one_dtype_and_shape(
+    arrays: dict[str, FloatArray], original_shapes: dict[str, tuple[int, ...]] | None = None
 ) -> list[FloatArray]:
-    """Bring arrays to one dtype, float32 or wider, and one shape."""
+    """Bring arrays to one dtype, float32 or wider, and one shape.
+
+    An error names an array's original shape, where that differs from its present one.
+    """
     dtype = np.result_type(np.float32, *(array.dtype for array in arrays.values()))
     cast = {name: array.astype(dtype, copy=False) for name, array in arrays.items()}
-    return _in_one_shape(cast, came)
+    return _to_one_shape(cast, original_shapes)
 
 
-def _in_one_shape(
-    arrays: dict[str, FloatArray], came: dict[str, tuple[int, ...]] | None = None
-) -> list[FloatArray]:
-    """Broadcast arrays against each other, without a copy.
-
-    `came` has the shape that an array came with, where that is another.
-    """
-    shapes = {name: array.shape for name, array in arrays.items()} | (came or {})
-    got = f"got shapes {' and '.join(map(str, shapes.values()))}"
-    if len({array.shape[-1] for array in arrays.values()}) > 1:
-        raise ValueError(
-            f"{_list(arrays)} must have the same number of classes on the last axis; {got}"
-        )
-    try:
-        shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
-    except ValueError:
-        raise ValueError(f"{_list(arrays)} must have batch shapes that broadcast; {got}") from None
-    return [np.broadcast_to(array, shape) for array in arrays.values()]
-
-
-def _scalar_type(arrays: dict[str, FloatArray], *values: ArrayLike) -> ScalarType:
+def result_type(arrays: dict[str, FloatArray], *values: ArrayLike) -> ScalarType:
+    """Return the scalar type of the result, from the arrays and from the inputs they were."""
     if not any(hasattr(value, "dtype") for value in values):
         return float
     scalar_type: ScalarType = np.result_type(*(a.dtype for a in arrays.values())).type
     return scalar_type
 
 
-def _list(arrays: dict[str, FloatArray]) -> str:
-    *first, last = arrays
+def _to_one_shape(
+    arrays: dict[str, FloatArray], original_shapes: dict[str, tuple[int, ...]] | None = None
+) -> list[FloatArray]:
+    """Broadcast arrays against each other, without a copy."""
+    shapes = {name: array.shape for name, array in arrays.items()} | (original_shapes or {})
+    got = f"got shapes {' and '.join(map(str, shapes.values()))}"
+    if len({array.shape[-1] for array in arrays.values()}) > 1:
+        raise ValueError(
+            f"{_enumerated(arrays)} must have the same number of classes on the last axis; {got}"
+        )
+    try:
+        shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        raise ValueError(
+            f"{_enumerated(arrays)} must have batch shapes that broadcast; {got}"
+        ) from None
+    return [np.broadcast_to(array, shape) for array in arrays.values()]
+
+
+def _as_real_number(name: str, value: float) -> float:
+    is_number = isinstance(value, numbers.Real) or (
+        isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
+    )
+    if not is_number or isinstance(value, bool | np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a real number; got {_described(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isinf(number) and value != number:
+        raise ValueError(
+            f"{name} must fit in a float, whose largest finite value is "
+            f"{sys.float_info.max:.3g}; got a larger {type(value).__name__}"
+        )
+    return number
+
+
+def _described(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        kind = "a masked array" if isinstance(value, np.ma.MaskedArray) else "an array"
+        return f"{kind} of shape {value.shape} and dtype {value.dtype}"
+    return repr(value)
+
+
+def _is_masked(value: object) -> bool:
+    """Whether a value is a masked array, or a nested list with one inside."""
+    if isinstance(value, list | tuple):
+        # The types first: a list of numbers is common, and a call for each would be slow.
+        return not set(map(type, value)) <= {float, int} and any(map(_is_masked, value))
+    return isinstance(value, np.ma.MaskedArray)
+
+
+def _overlaps_itself(array: NDArray[Any]) -> bool:
+    """Whether entries share memory, as where a stride is 0 or a window slides.
+
+    They do not if each stride, from the smallest up, exceeds what the axes before it span.
+    """
+    span = array.itemsize
+    for stride, length in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+        if length > 1 and array.size:
+            if stride < span:
+                return True
+            span += stride * (length - 1)
+    return False
+
+
+def _enumerated(names: dict[str, FloatArray]) -> str:
+    *first, last = names
     return f"{', '.join(first)} and {last}"

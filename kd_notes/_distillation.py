@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kd_notes._checks import (
     FloatArray,
+    Loss,
+    Row,
+    RowLabel,
     as_alpha,
     as_array,
+    as_flag,
     as_logit_pair,
-    as_logits_and_labels,
-    as_result,
+    as_loss,
     as_temperature,
     require_out,
 )
 from kd_notes._cross_entropy import cross_entropy_grad_rows, cross_entropy_rows
 from kd_notes._kernel import soft_loss_and_grad
+from kd_notes._labels import as_logits_and_labels
 
 __all__ = [
     "kd_grad",
@@ -29,40 +33,53 @@ __all__ = [
 ]
 
 
+# fmt: off
+@overload
+def kd_loss(
+    student_logits: Row, teacher_logits: Row, temperature: float = ..., *,
+    scaled: bool = ...,
+) -> float: ...
+@overload
+def kd_loss(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float = ..., *,
+    scaled: bool = ...,
+) -> FloatArray: ...
+# fmt: on
 def kd_loss(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
     temperature: float = 1.0,
     *,
     scaled: bool = True,
-) -> Any:
+) -> Loss:
     r"""Return the knowledge distillation loss, by default times temperature squared.
 
     Parameters
     ----------
     student_logits, teacher_logits
         `(..., K)`, with the K classes on the last axis. A class that both exclude (`-inf`)
-        takes no part; one that only the student excludes makes the loss `inf`; one that only
-        the teacher excludes has no teacher probability.
+        is left out. A class that only the student excludes makes the loss `inf`. For a class
+        that only the teacher excludes, the teacher's probability is 0.
     temperature
         Greater than 0, `inf` allowed.
     scaled
         Whether the loss is multiplied by temperature squared. At infinite temperature the
-        scaled loss is `regularized_logit_matching_loss`, the plain one is 0.
+        scaled loss is `regularized_logit_matching_loss`, the unscaled one is 0.
 
     Returns
     -------
     array `(...)`
         One loss per example, never negative, in nats if not scaled; `.mean()` averages a
-        batch. Its dtype is what the two dtypes promote to, where integers count as float64. If
-        both are plain lists, the loss of one example is a plain `float`.
+        batch. Its dtype is what the two dtypes promote to, where integers count as float64; two
+        float16 arrays give a float32 loss. The loss of one example is a NumPy scalar, or a
+        `float` if both arguments are plain lists.
 
     Raises
     ------
     ValueError
-        If shapes do not match, there is no class, or the temperature is not above 0.
+        If shapes do not match, K is 0, or the temperature is not above 0.
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers, or `scaled` is not a bool.
 
     Notes
     -----
@@ -80,7 +97,8 @@ def kd_loss(
     1.0
     """
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
-    return as_result(kd_rows(student, teacher, as_temperature(temperature), scaled), scalar_type)
+    temperature, scaled = as_temperature(temperature), as_flag("scaled", scaled)
+    return as_loss(kd_rows(student, teacher, temperature, scaled), scalar_type)
 
 
 def kd_grad(
@@ -119,10 +137,22 @@ def kd_grad(
     array([-0.719938,  0.448132,  0.271806])
     """
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
-    gradient = kd_grad_rows(student, teacher, as_temperature(temperature), scaled)
-    return as_array(gradient, scalar_type)
+    temperature, scaled = as_temperature(temperature), as_flag("scaled", scaled)
+    return as_array(kd_grad_rows(student, teacher, temperature, scaled), scalar_type)
 
 
+# fmt: off
+@overload
+def kd_loss_and_grad(
+    student_logits: Row, teacher_logits: Row, temperature: float = ..., *,
+    scaled: bool = ..., out: FloatArray | None = ...,
+) -> tuple[float, FloatArray]: ...
+@overload
+def kd_loss_and_grad(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float = ..., *,
+    scaled: bool = ..., out: FloatArray | None = ...,
+) -> tuple[FloatArray, FloatArray]: ...
+# fmt: on
 def kd_loss_and_grad(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
@@ -130,7 +160,7 @@ def kd_loss_and_grad(
     *,
     scaled: bool = True,
     out: FloatArray | None = None,
-) -> tuple[Any, FloatArray]:
+) -> tuple[Loss, FloatArray]:
     r"""Return `kd_loss` and `kd_grad` from one pass over the logits.
 
     Parameters
@@ -138,7 +168,7 @@ def kd_loss_and_grad(
     student_logits, teacher_logits, temperature, scaled
         As `kd_loss`.
     out
-        An array `(..., K)` of the result's dtype to receive the gradient.
+        An array `(..., K)` of the gradient's dtype, into which the gradient is written.
 
     Returns
     -------
@@ -150,8 +180,8 @@ def kd_loss_and_grad(
     Raises
     ------
     ValueError, TypeError
-        As `kd_loss`, or if `out` has not the gradient's shape and dtype, cannot be
-        written to, or shares memory with the logits.
+        As `kd_loss`, or if `out` does not have the gradient's shape and dtype, is not
+        writeable, has entries that share memory, or shares memory with the logits.
 
     Notes
     -----
@@ -168,15 +198,27 @@ def kd_loss_and_grad(
     ((2,), True)
     """
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
+    temperature, scaled = as_temperature(temperature), as_flag("scaled", scaled)
     if out is not None:
         require_out(out, student.shape, scalar_type, student, teacher)
-    loss = np.empty(student.shape[:-1], scalar_type)
+    loss = np.empty(student.shape[:-1], np.result_type(np.float32, scalar_type))
     grad = np.empty(student.shape, scalar_type) if out is None else out
-    temperature = as_temperature(temperature)
     soft_loss_and_grad(student, teacher, temperature, scaled=scaled, loss=loss, grad=grad)
-    return as_result(loss, scalar_type), as_array(grad, scalar_type)
+    return as_loss(loss, scalar_type), as_array(grad, scalar_type)
 
 
+# fmt: off
+@overload
+def knowledge_distillation_loss(
+    student_logits: Row, teacher_logits: Row, hard_labels: RowLabel,
+    temperature: float, alpha: float, *, scaled: bool = ...,
+) -> float: ...
+@overload
+def knowledge_distillation_loss(
+    student_logits: ArrayLike, teacher_logits: ArrayLike, hard_labels: ArrayLike,
+    temperature: float, alpha: float, *, scaled: bool = ...,
+) -> FloatArray: ...
+# fmt: on
 def knowledge_distillation_loss(
     student_logits: ArrayLike,
     teacher_logits: ArrayLike,
@@ -185,7 +227,7 @@ def knowledge_distillation_loss(
     alpha: float,
     *,
     scaled: bool = True,
-) -> Any:
+) -> Loss:
     r"""Return the KD loss mixed with cross-entropy on the labels.
 
     Parameters
@@ -193,9 +235,11 @@ def knowledge_distillation_loss(
     student_logits, teacher_logits
         `(..., K)`, as `kd_loss`.
     hard_labels
-        Class indices `(...)` or distributions `(..., K)`.
+        Class indices `(...)` or distributions `(..., K)`, as `cross_entropy_loss`. Integers
+        with as many axes as one network's logits but fewer than the other's are refused if
+        their last axis has length K, because they could be either.
     temperature
-        Of the soft term alone, greater than 0, `inf` allowed; the hard term is at 1.
+        Of the soft term, greater than 0, `inf` allowed. The hard term is at temperature 1.
     alpha
         Weight of the soft term, in [0, 1].
     scaled
@@ -204,16 +248,16 @@ def knowledge_distillation_loss(
     Returns
     -------
     array `(...)`
-        One loss per example, in nats if not scaled. For one example given as plain lists,
-        a plain float.
+        One loss per example, in nats if not scaled. One example as plain lists gives a
+        `float`; float16 logits give float32.
 
     Raises
     ------
     ValueError
-        If shapes do not match, a label is none, the temperature is not above 0, or alpha
+        If shapes do not match, a label is invalid, the temperature is not above 0, or alpha
         is outside [0, 1].
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers, or `scaled` is not a bool.
 
     Notes
     -----
@@ -229,12 +273,12 @@ def knowledge_distillation_loss(
     >>> round(loss, 6)
     1.255233
     """
-    alpha = as_alpha(alpha)
+    alpha, temperature = as_alpha(alpha), as_temperature(temperature)
     (student, teacher, y), scalar_type = as_logits_and_labels(
         "hard_labels", hard_labels, student_logits=student_logits, teacher_logits=teacher_logits
     )
-    soft = kd_rows(student, teacher, as_temperature(temperature), scaled)
-    return as_result(mixture(alpha, cross_entropy_rows(student, y), soft), scalar_type)
+    soft = kd_rows(student, teacher, temperature, as_flag("scaled", scaled))
+    return as_loss(mixture(alpha, cross_entropy_rows(student, y), soft), scalar_type)
 
 
 def knowledge_distillation_grad(
@@ -246,7 +290,7 @@ def knowledge_distillation_grad(
     *,
     scaled: bool = True,
 ) -> FloatArray:
-    r"""Return the gradient of `knowledge_distillation_loss` by the student's logits.
+    r"""Return the gradient of `knowledge_distillation_loss` with respect to the student's logits.
 
     Parameters
     ----------
@@ -265,8 +309,8 @@ def knowledge_distillation_grad(
 
     Notes
     -----
-    The gradient of Eq. 13 of the note :cite:p:`Che21`, from its Eq. 3 and Eq. 10. Scaled,
-    and with p at temperature 1,
+    The gradient of Eq. 13 of the note :cite:p:`Che21`, from its Eq. 3 and Eq. 10. If scaled,
+    and with p at temperature 1, it is
 
     .. math:: (1-\alpha)(p_i - y_i) + \alpha \tau (p_i^s - p_i^t).
 
@@ -276,11 +320,11 @@ def knowledge_distillation_grad(
     >>> knowledge_distillation_grad([0.0, 0.0], [0.0, 0.0], 0, temperature=4, alpha=0.5)
     array([-0.25,  0.25])
     """
-    alpha = as_alpha(alpha)
+    alpha, temperature = as_alpha(alpha), as_temperature(temperature)
     (student, teacher, y), scalar_type = as_logits_and_labels(
         "hard_labels", hard_labels, student_logits=student_logits, teacher_logits=teacher_logits
     )
-    soft = kd_grad_rows(student, teacher, as_temperature(temperature), scaled)
+    soft = kd_grad_rows(student, teacher, temperature, as_flag("scaled", scaled))
     hard = cross_entropy_grad_rows(student, y)
     return as_array(mixture(alpha, hard, soft), scalar_type)
 
@@ -304,7 +348,7 @@ def kd_grad_rows(
 
 
 def mixture(alpha: float, first: Any, second: Any) -> Any:
-    """Return `(1 - alpha) first + alpha second`, where a weight of 0 silences even inf."""
+    """Return `(1 - alpha) first + alpha second`, where a weight of 0 times inf is 0."""
     if alpha == 0:
         return first
     if alpha == 1:

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kd_notes._checks import FloatArray, as_alpha, as_probabilities, as_result
+from kd_notes._checks import FloatArray, Loss, Row, as_alpha, as_loss, as_probabilities
 
 __all__ = ["kl_divergence", "skew_jensen_divergence"]
 
 
-def kl_divergence(p: ArrayLike, q: ArrayLike) -> Any:
+@overload
+def kl_divergence(p: Row, q: Row) -> float: ...
+@overload
+def kl_divergence(p: ArrayLike, q: ArrayLike) -> FloatArray: ...
+def kl_divergence(p: ArrayLike, q: ArrayLike) -> Loss:
     r"""Return the Kullback-Leibler divergence of two distributions.
 
     Parameters
     ----------
     p, q
         `(..., K)`, probabilities, non-negative, each row summing to one. For logits use
-        `kd_loss`, which loses nothing on the way through the softmax.
+        `kd_loss`: probabilities have already lost digits in the softmax.
 
     Returns
     -------
     array `(...)`
         :math:`\mathrm{KL}(p, q)` in nats; never negative, 0 where p equals q, and `inf`
-        where q is 0 and p is not.
+        where q is 0 and p is not. Two plain lists give a `float`; float16 gives float32.
 
     Raises
     ------
     ValueError
-        If shapes do not match or a row is no distribution.
+        If shapes do not match or a row is not a distribution.
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers.
 
     Notes
     -----
     Eq. 8 of the note :cite:p:`Che21`, :math:`\sum_i p_i \log (p_i/q_i)`, summed as
-    :math:`\sum_i (p_i \log (p_i/q_i) - p_i + q_i)`: the same for distributions, but no
-    term is negative, and rounding in the inputs' sums does not show.
+    :math:`\sum_i (p_i \log (p_i/q_i) - p_i + q_i)`. For distributions the two sums are equal,
+    but no term of the second is negative, and an error in the sum of p or q has little effect.
 
     Examples
     --------
@@ -49,10 +53,14 @@ def kl_divergence(p: ArrayLike, q: ArrayLike) -> Any:
     inf
     """
     (p, q), scalar_type = as_probabilities(p=p, q=q)
-    return as_result(divergence_rows(p, q, stay=0, step=1), scalar_type)
+    return as_loss(divergence_rows(p, q, p_weight=0, q_weight=1), scalar_type)
 
 
-def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Any:
+@overload
+def skew_jensen_divergence(p: Row, q: Row, alpha: float) -> float: ...
+@overload
+def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> FloatArray: ...
+def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Loss:
     r"""Return the skew-Jensen divergence of two distributions under negative entropy.
 
     Parameters
@@ -65,14 +73,15 @@ def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Any:
     Returns
     -------
     array `(...)`
-        In nats, non-negative; 0 where p equals q.
+        In nats, non-negative; 0 where p equals q. Two plain lists give a `float`; float16
+        gives float32.
 
     Raises
     ------
     ValueError
-        If shapes do not match, a row is no distribution, or alpha is outside [0, 1].
+        If shapes do not match, a row is not a distribution, or alpha is outside [0, 1].
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers.
 
     Notes
     -----
@@ -86,7 +95,7 @@ def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Any:
     uniform and q the prediction, the two ends are the confidence penalty and label
     smoothing :cite:p:`MSC20`. It is computed as a sum of non-negative terms,
     :math:`\mathrm{KL}(p, m)/\alpha + \mathrm{KL}(q, m)/(1-\alpha)` with
-    :math:`m = (1-\alpha) p + \alpha q`, and so cancels nowhere.
+    :math:`m = (1-\alpha) p + \alpha q`, in which nothing cancels.
 
     Examples
     --------
@@ -99,27 +108,30 @@ def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Any:
     """
     (p, q), scalar_type = as_probabilities(p=p, q=q)
     alpha = as_alpha(alpha)
-    to_q = divergence_rows(p, q, stay=1 - alpha, step=alpha)
-    to_p = divergence_rows(q, p, stay=alpha, step=1 - alpha)
-    return as_result(to_q + to_p, scalar_type)
+    from_p = divergence_rows(p, q, p_weight=1 - alpha, q_weight=alpha)
+    from_q = divergence_rows(q, p, p_weight=alpha, q_weight=1 - alpha)
+    return as_loss(from_p + from_q, scalar_type)
 
 
-def divergence_rows(p: FloatArray, q: FloatArray, stay: float, step: float) -> FloatArray:
-    """Return `KL(p, m) / step` with `m = stay p + step q`, by its limit 0 at step 0.
+def divergence_rows(p: FloatArray, q: FloatArray, p_weight: float, q_weight: float) -> FloatArray:
+    """Return `KL(p, m) / w` with `m = (1 - w) p + w q`, where w is `q_weight`.
 
-    The weights are stay = 1 - step, both given because the smaller may be lost in the
-    larger. With x = step (q - p) / p, a class adds p (x - log1p(x)) / step: the part p x
-    sums to zero over the classes, and makes every term non-negative. Where p is 0 it is
-    all there is, and the class adds q.
+    At w = 0 it is the limit, 0. Both weights are arguments because 1 minus the larger would
+    round the smaller. With x = w (q - p) / p, a class adds p (x - log1p(x)) / w: the terms
+    p x sum to zero over the classes and make every term non-negative. Where p is 0, or so
+    small that x overflows, p log1p(x) is negligible, and the class adds q.
     """
-    if step == 0:
+    if q_weight == 0:
         return np.zeros(p.shape[:-1], p.dtype)
-    toward = step * (q - p)
+    change = q_weight * (q - p)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        x = np.divide(toward, p, out=np.full_like(p, np.inf), where=p != 0)
-        terms = np.where(x == np.inf, toward, p * _minus_log1p(x, (stay * p + step * q) / p))
-    divergence: FloatArray = terms.sum(axis=-1)
-    divergence /= step
+        x = np.divide(change, p, out=np.full_like(p, np.inf), where=p != 0)
+        terms = np.where(
+            x == np.inf, change, p * _minus_log1p(x, (p_weight * p + q_weight * q) / p)
+        )
+    # In C order NumPy adds up a row pairwise, which keeps the error of a long one small.
+    divergence: FloatArray = np.ascontiguousarray(terms).sum(axis=-1)
+    divergence /= q_weight
     return divergence
 
 
@@ -127,7 +139,7 @@ def _minus_log1p(x: FloatArray, one_plus_x: FloatArray) -> FloatArray:
     """Return `x - log1p(x)` for x >= -1, accurate near 0 and, by `1 + x`, near -1.
 
     With y = x / (2 + x), log1p(x) = 2 artanh(y) = 2 (y + y^3/3 + y^5/5 + ...), and
-    x - 2y = x y: what is left has nothing to cancel.
+    x - 2y = x y, so that x - log1p(x) is x y minus the rest of the series.
     """
     result = x - np.log(one_plus_x)
     near = np.abs(x) < 0.5

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kd_notes._checks import FloatArray, as_array, as_logit_pair, as_result
+from kd_notes._checks import FloatArray, Loss, Row, as_array, as_logit_pair, as_loss
 
 __all__ = [
     "logit_matching_grad",
@@ -17,26 +17,30 @@ __all__ = [
 ]
 
 
-def logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Any:
+@overload
+def logit_matching_loss(student_logits: Row, teacher_logits: Row) -> float: ...
+@overload
+def logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> FloatArray: ...
+def logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Loss:
     r"""Return half the mean squared difference of the logits.
 
     Parameters
     ----------
     student_logits, teacher_logits
         `(..., K)`. A class that both exclude (`-inf`) is left out and not counted in K;
-        one that only one of them excludes makes the loss `inf`.
+        a class that only one of them excludes makes the loss `inf`.
 
     Returns
     -------
     array `(...)`
-        One loss per example.
+        One loss per example. Two plain lists give a `float`; float16 gives float32.
 
     Raises
     ------
     ValueError
-        If the shapes do not match or there is no class.
+        If the shapes do not match or K is 0.
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers.
 
     Notes
     -----
@@ -50,7 +54,7 @@ def logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) ->
     """
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
     difference, num_classes = _difference(student, teacher)
-    return as_result(_half_mean_square(difference, num_classes), scalar_type)
+    return as_loss(_half_mean_square(difference, num_classes), scalar_type)
 
 
 def logit_matching_grad(student_logits: ArrayLike, teacher_logits: ArrayLike) -> FloatArray:
@@ -73,7 +77,7 @@ def logit_matching_grad(student_logits: ArrayLike, teacher_logits: ArrayLike) ->
 
     Notes
     -----
-    The gradient under Eq. 6 of the note :cite:p:`Che21`.
+    The gradient given below Eq. 6 of the note :cite:p:`Che21`.
 
     Examples
     --------
@@ -86,7 +90,13 @@ def logit_matching_grad(student_logits: ArrayLike, teacher_logits: ArrayLike) ->
     return as_array(difference / num_classes, scalar_type)
 
 
-def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Any:
+@overload
+def regularized_logit_matching_loss(student_logits: Row, teacher_logits: Row) -> float: ...
+@overload
+def regularized_logit_matching_loss(
+    student_logits: ArrayLike, teacher_logits: ArrayLike
+) -> FloatArray: ...
+def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: ArrayLike) -> Loss:
     r"""Return half the variance of the logit differences.
 
     Parameters
@@ -97,7 +107,7 @@ def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: A
     Returns
     -------
     array `(...)`
-        One loss per example.
+        One loss per example. Two plain lists give a `float`; float16 gives float32.
 
     Raises
     ------
@@ -106,15 +116,15 @@ def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: A
 
     Notes
     -----
-    Eq. 12 of the note :cite:p:`Che21` with its constant equal to 0. The regularization takes
-    the mean of :math:`D = z^s - z^t` out, so that what is left is
+    Eq. 12 of the note :cite:p:`Che21` with its constant equal to 0. The regularization
+    subtracts the mean of :math:`D = z^s - z^t`, and the loss is
     :math:`\tfrac12 \operatorname{Var}(D)` over the classes. It is the limit of
     :math:`\tau^2` times the KD loss at infinite temperature: `kd_loss` with
     `temperature=np.inf`.
 
     Examples
     --------
-    A constant added to all logits of one network costs nothing:
+    A constant added to all logits of one network does not change the loss:
 
     >>> from kd_notes import regularized_logit_matching_loss
     >>> regularized_logit_matching_loss([3.0, 1.0], [1.0, 1.0])
@@ -124,7 +134,7 @@ def regularized_logit_matching_loss(student_logits: ArrayLike, teacher_logits: A
     """
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
     centered, num_classes = _centered_difference(student, teacher)
-    return as_result(_half_mean_square(centered, num_classes), scalar_type)
+    return as_loss(_half_mean_square(centered, num_classes), scalar_type)
 
 
 def regularized_logit_matching_grad(
@@ -166,12 +176,13 @@ def regularized_logit_matching_grad(
 def _difference(student: FloatArray, teacher: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return `D = z^s - z^t`, 0 where both exclude the class, and K without those.
 
-    K is nan for a row that has no class left.
+    K is nan for a row whose classes are all excluded.
     """
     excluded = (student == -np.inf) & (teacher == -np.inf)
     with np.errstate(invalid="ignore", over="ignore"):  # -inf - -inf, replaced below
         dtype = np.result_type(np.float32, student, teacher)
-        difference: FloatArray = np.subtract(student, teacher, dtype=dtype)
+        # In C order NumPy adds up a row pairwise, which keeps the error of a long one small.
+        difference: FloatArray = np.subtract(student, teacher, dtype=dtype, order="C")
     difference[excluded] = 0
     num_classes = (~excluded).sum(axis=-1, keepdims=True, dtype=difference.dtype)
     return difference, np.where(num_classes == 0, np.nan, num_classes)
@@ -180,12 +191,13 @@ def _difference(student: FloatArray, teacher: FloatArray) -> tuple[FloatArray, F
 def _centered_difference(
     student: FloatArray, teacher: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return `D - mean(D)` and K; a D of +-inf stays what it is."""
+    """Return `D - mean(D)` and K; infinite entries of D stay out of the mean."""
     difference, num_classes = _difference(student, teacher)
     excluded = (student == -np.inf) & (teacher == -np.inf)
-    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf: nan in its own row
-        mean = difference.sum(axis=-1, keepdims=True) / num_classes
-        np.subtract(difference, mean, out=difference, where=~excluded & np.isfinite(difference))
+    finite = ~np.isinf(difference)
+    with np.errstate(over="ignore"):
+        mean = difference.sum(axis=-1, keepdims=True, where=finite) / num_classes
+        np.subtract(difference, mean, out=difference, where=finite & ~excluded)
     return difference, num_classes
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kd_notes._checks import (
-    FloatArray,
-    as_alpha,
-    as_array,
-    as_logits_and_labels,
-    as_result,
-)
+from kd_notes._checks import FloatArray, Loss, Row, RowLabel, as_alpha, as_array, as_loss
 from kd_notes._cross_entropy import cross_entropy_grad_rows, cross_entropy_rows
-from kd_notes._distillation import kd_rows, mixture
-from kd_notes._softmax import below_the_top, softmax_rows
+from kd_notes._distillation import kd_grad_rows, kd_rows, mixture
+from kd_notes._labels import as_logits_and_labels
+from kd_notes._softmax import relative_to_top, softmax_rows
 
 __all__ = [
     "confidence_penalty_grad",
@@ -26,29 +21,34 @@ __all__ = [
 ]
 
 
-def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Any:
+@overload
+def label_smoothing_loss(logits: Row, labels: RowLabel, alpha: float) -> float: ...
+@overload
+def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray: ...
+def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Loss:
     r"""Return cross-entropy mixed with the divergence from uniform.
 
     Parameters
     ----------
     logits
-        `(..., K)`; an excluded class (`-inf`) is no part of the uniform distribution.
+        `(..., K)`; the uniform distribution is over the classes that are not excluded (`-inf`).
     labels
-        Class indices `(...)` or distributions `(..., K)`.
+        Class indices `(...)` or distributions `(..., K)`, as `cross_entropy_loss`.
     alpha
         Weight of the uniform distribution, in [0, 1].
 
     Returns
     -------
     array `(...)`
-        One loss per example, in nats.
+        One loss per example, in nats. One example as a plain list gives a `float`; float16
+        logits give float32.
 
     Raises
     ------
     ValueError
-        If shapes do not match, a label is none, or alpha is outside [0, 1].
+        If shapes do not match, a label is invalid, or alpha is outside [0, 1].
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers.
 
     Notes
     -----
@@ -65,8 +65,8 @@ def label_smoothing_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
     alpha = as_alpha(alpha)
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
     hard = cross_entropy_rows(z, y)
-    flat = kd_rows(student=z, teacher=_uniform_logits(z))
-    return as_result(mixture(alpha, hard, flat), scalar_type)
+    from_uniform = kd_rows(student=z, teacher=_uniform_logits(z))
+    return as_loss(mixture(alpha, hard, from_uniform), scalar_type)
 
 
 def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray:
@@ -89,7 +89,9 @@ def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
 
     Notes
     -----
-    The gradient of Eq. 4 of the note :cite:p:`Che21`: Eq. 3 on the smoothed label.
+    The gradient of Eq. 4 of the note :cite:p:`Che21`: Eq. 3 on the smoothed label. It is
+    computed as :math:`(1-\alpha)(p_i - y_i) + \alpha (p_i - 1/K)`, and the second difference
+    from the logits, because near the uniform distribution it would cancel.
 
     Examples
     --------
@@ -99,26 +101,32 @@ def label_smoothing_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> 
     """
     alpha = as_alpha(alpha)
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
-    smoothed = mixture(alpha, y, softmax_rows(z, np.inf))
-    return as_array(cross_entropy_grad_rows(z, smoothed), scalar_type)
+    hard = cross_entropy_grad_rows(z, y)
+    from_uniform = kd_grad_rows(z, _uniform_logits(z), temperature=1.0, scaled=False)
+    return as_array(mixture(alpha, hard, from_uniform), scalar_type)
 
 
-def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Any:
+@overload
+def confidence_penalty_loss(logits: Row, labels: RowLabel, alpha: float) -> float: ...
+@overload
+def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray: ...
+def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) -> Loss:
     r"""Return cross-entropy mixed with the divergence to uniform.
 
     Parameters
     ----------
     logits
-        `(..., K)`; an excluded class (`-inf`) is no part of the uniform distribution.
+        `(..., K)`; the uniform distribution is over the classes that are not excluded (`-inf`).
     labels
-        Class indices `(...)` or distributions `(..., K)`.
+        Class indices `(...)` or distributions `(..., K)`, as `cross_entropy_loss`.
     alpha
         Weight of the penalty, in [0, 1].
 
     Returns
     -------
     array `(...)`
-        One loss per example, in nats.
+        One loss per example, in nats. One example as a plain list gives a `float`; float16
+        logits give float32.
 
     Raises
     ------
@@ -128,8 +136,8 @@ def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) 
     Notes
     -----
     Eq. 5 of the note :cite:p:`Che21`, :math:`(1-\alpha)\,\mathrm{CE}(y, p) +
-    \alpha\,\mathrm{KL}(p, u)`, where :math:`\mathrm{KL}(p, u) = \log K - H(p)`. That
-    difference cancels near the uniform distribution and is not how it is computed.
+    \alpha\,\mathrm{KL}(p, u)`, where :math:`\mathrm{KL}(p, u) = \log K - H(p)`. It
+    is not computed as that difference, which cancels near the uniform distribution.
 
     Examples
     --------
@@ -140,8 +148,8 @@ def confidence_penalty_loss(logits: ArrayLike, labels: ArrayLike, alpha: float) 
     alpha = as_alpha(alpha)
     (z, y), scalar_type = as_logits_and_labels("labels", labels, logits=logits)
     hard = cross_entropy_rows(z, y)
-    sharp = kd_rows(student=_uniform_logits(z), teacher=z)
-    return as_result(mixture(alpha, hard, sharp), scalar_type)
+    to_uniform = kd_rows(student=_uniform_logits(z), teacher=z)
+    return as_loss(mixture(alpha, hard, to_uniform), scalar_type)
 
 
 def confidence_penalty_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) -> FloatArray:
@@ -170,7 +178,7 @@ def confidence_penalty_grad(logits: ArrayLike, labels: ArrayLike, alpha: float) 
 
     Examples
     --------
-    Near the uniform distribution the penalty pushes nowhere:
+    At the uniform distribution the gradient of the penalty is 0:
 
     >>> from kd_notes import confidence_penalty_grad
     >>> confidence_penalty_grad([0.0, 0.0], labels=0, alpha=1.0)
@@ -189,11 +197,12 @@ def _uniform_logits(logits: FloatArray) -> FloatArray:
 
 
 def _negative_entropy_grad(logits: FloatArray) -> FloatArray:
-    """Return the gradient of `-H(p)`, `p (z - sum p z)`, with z below its top.
+    """Return the gradient of `-H(p)`, `p (z - sum p z)`.
 
-    Measured from the top class, a saturated mean is a small sum of small terms.
+    With `z - max z` in place of z, the mean under a p near one-hot is a sum of small terms,
+    not a difference of large ones.
     """
     p = softmax_rows(logits, 1.0)
-    z = np.where(p > 0, below_the_top(logits, 1.0), 0)
+    z = np.where(p > 0, relative_to_top(logits, 1.0), 0)
     mean: FloatArray = (p * z).sum(axis=-1, keepdims=True)
     return p * (z - mean)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kd_notes._checks import (
     FloatArray,
+    Loss,
+    Row,
     as_array,
     as_logits,
+    as_loss,
     as_probabilities,
-    as_result,
     as_temperature,
 )
 
@@ -39,7 +41,7 @@ def softmax(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
     ValueError
         If the logits have no class axis or no class, or the temperature is not above 0.
     TypeError
-        If an argument holds no real numbers.
+        If an argument does not hold real numbers.
 
     Notes
     -----
@@ -64,7 +66,7 @@ def softmax(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
 
 
 def log_softmax(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
-    r"""Return the logarithm of `softmax`, to full relative precision.
+    r"""Return the logarithm of `softmax`, accurate also where a probability is near 1.
 
     Parameters
     ----------
@@ -86,8 +88,14 @@ def log_softmax(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
     Notes
     -----
     :math:`\log p_i = z_i/\tau - \log \sum_j e^{z_j/\tau}`, the logarithm of Eq. 7
-    of the note :cite:p:`Che21`. The top class is kept out of the sum and added back by
-    `log1p`, so that a probability near one keeps its distance from one.
+    of the note :cite:p:`Che21`. The term of the top class is 1 and is added by `log1p`, so
+    that the logarithm of a probability near 1 keeps its digits.
+
+    The relative error of an entry is at most :math:`4\,\varepsilon\,(1 + \kappa)`, where
+    :math:`\varepsilon` is the spacing of the dtype at 1 and :math:`\kappa = \sum_j |z_j\,
+    \partial \log p_i / \partial z_j| / |\log p_i|` is the entry's condition number: how much
+    a relative change of the logits is magnified. For a probability near 1, :math:`\kappa`
+    is about the sum of the absolute values of the two largest logits over :math:`\tau`.
 
     Examples
     --------
@@ -128,8 +136,8 @@ def softmax_jacobian(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
     -----
     Eq. 9 of the note :cite:p:`Che21` (Eq. 2 at temperature 1),
     :math:`\frac{1}{\tau}(\operatorname{diag} p - p p^{\mathsf T})`. The diagonal
-    :math:`p_j (1 - p_j)` is summed from its row, for :math:`1 - p_j` cancels where
-    :math:`p_j` is near one.
+    :math:`p_j (1 - p_j)` is computed as minus the sum of the other entries of its row,
+    because :math:`1 - p_j` would cancel where :math:`p_j` is near 1.
 
     Examples
     --------
@@ -141,16 +149,19 @@ def softmax_jacobian(logits: ArrayLike, temperature: float = 1.0) -> FloatArray:
     (logits,), scalar_type = as_logits(logits=logits)
     temperature = as_temperature(temperature)
     p = softmax_rows(logits, temperature)
-    temperature = _told_from_zero(temperature, p)
-    with np.errstate(over="ignore"):  # a temperature near 0
-        jacobian = p[..., :, np.newaxis] * p[..., np.newaxis, :] / temperature
+    temperature = _not_rounded_to_zero(temperature, p)
+    jacobian = p[..., :, np.newaxis] * p[..., np.newaxis, :] / temperature
     diagonal = np.einsum("...jj->...j", jacobian)
     diagonal[...] = 0
     diagonal[...] = -jacobian.sum(axis=-1)
-    return as_array(0 - jacobian, scalar_type)  # 0 - 0 is 0, -0 is not
+    return as_array(0 - jacobian, scalar_type)  # 0 - 0 is 0, but -0 is -0
 
 
-def entropy(probabilities: ArrayLike) -> Any:
+@overload
+def entropy(probabilities: Row) -> float: ...
+@overload
+def entropy(probabilities: ArrayLike) -> FloatArray: ...
+def entropy(probabilities: ArrayLike) -> Loss:
     r"""Return the Shannon entropy of a distribution.
 
     Parameters
@@ -161,19 +172,20 @@ def entropy(probabilities: ArrayLike) -> Any:
     Returns
     -------
     array `(...)`
-        In nats, between 0 (one class has everything) and log K (uniform).
+        In nats, between 0 (one class has probability 1) and log K (uniform). A plain list
+        gives a `float`; float16 gives float32.
 
     Raises
     ------
     ValueError
         If an entry is negative or a row does not sum to one.
     TypeError
-        If the argument holds no real numbers.
+        If the argument does not hold real numbers.
 
     Notes
     -----
-    :math:`H(p) = -\sum_i p_i \log p_i` with :math:`0 \log 0 = 0`, by its limit and not
-    by an epsilon.
+    :math:`H(p) = -\sum_i p_i \log p_i`, where :math:`0 \log 0 = 0` is the limit; no epsilon
+    is added inside the logarithm. The entropy is never negative.
 
     Examples
     --------
@@ -183,19 +195,21 @@ def entropy(probabilities: ArrayLike) -> Any:
     True
     """
     (p,), scalar_type = as_probabilities(probabilities=probabilities)
-    return as_result(0 - weighted_sum(p, log(p)), scalar_type)  # 0 - 0 is 0, -0 is not
+    # Rounding may leave an entry above 1, whose logarithm would make the sum negative.
+    log_p = log(np.minimum(p, 1))
+    return as_loss(0 - weighted_sum(p, log_p), scalar_type)  # 0 - 0 is 0, but -0 is -0
 
 
 def softmax_rows(logits: FloatArray, temperature: float) -> FloatArray:
     """Return Eq. 7 on checked logits."""
-    exponentials: FloatArray = np.exp(below_the_top(logits, temperature))
+    exponentials: FloatArray = np.exp(relative_to_top(logits, temperature))
     exponentials /= exponentials.sum(axis=-1, keepdims=True)
     return exponentials
 
 
 def log_softmax_rows(logits: FloatArray, temperature: float) -> FloatArray:
     """Return the logarithm of Eq. 7 on checked logits."""
-    scaled = below_the_top(logits, temperature)
+    scaled = relative_to_top(logits, temperature)
     others = np.exp(scaled)
     top = np.argmax(logits, axis=-1, keepdims=True)
     np.put_along_axis(others, top, 0, axis=-1)
@@ -204,30 +218,32 @@ def log_softmax_rows(logits: FloatArray, temperature: float) -> FloatArray:
 
 
 def log(p: FloatArray) -> FloatArray:
-    """`log p`, with `log 0 = -inf` said aloud and not warned about."""
+    """Return `log p`, without a warning where it is `log 0 = -inf`."""
     with np.errstate(divide="ignore"):
         return np.log(p)
 
 
 def weighted_sum(weights: FloatArray, values: FloatArray) -> FloatArray:
-    """Return `sum(weights * values)` over the classes, a weight of 0 taking no part."""
-    terms = np.multiply(weights, values, out=np.zeros_like(values), where=weights != 0)
+    """Return `sum(weights * values)` over the classes, without those of weight 0."""
+    zeros = np.zeros(values.shape, values.dtype)  # in C order, see `relative_to_top`
+    terms = np.multiply(weights, values, out=zeros, where=weights != 0)
     total: FloatArray = terms.sum(axis=-1)
     return total
 
 
-def below_the_top(logits: FloatArray, temperature: float) -> FloatArray:
-    """Return `(z - max z) / temperature`, an excluded class staying at `-inf`.
+def relative_to_top(logits: FloatArray, temperature: float) -> FloatArray:
+    """Return `(z - max z) / temperature`, which is `-inf` for an excluded class.
 
-    A row with nothing to choose from (all classes excluded, or one at +inf) is nan.
+    A row without a distribution (all classes excluded, or one at +inf) is nan.
     """
     top = logits.max(axis=-1, keepdims=True)
     with np.errstate(over="ignore"):
-        scaled = logits - np.where(np.isinf(top), np.nan, top)
-        temperature = _told_from_zero(temperature, scaled)
+        # In C order NumPy adds up a row pairwise, which keeps the error of a long one small.
+        scaled = np.subtract(logits, np.where(np.isinf(top), np.nan, top), order="C")
+        temperature = _not_rounded_to_zero(temperature, scaled)
         return np.divide(scaled, temperature, out=scaled, where=scaled != -np.inf)
 
 
-def _told_from_zero(temperature: float, numbers: FloatArray) -> float:
-    """Return a temperature that the numbers' dtype does not take for 0, which 0 / 0 would be."""
-    return max(temperature, float(np.finfo(numbers.dtype).tiny))
+def _not_rounded_to_zero(temperature: float, dividend: FloatArray) -> float:
+    """Return a temperature that is not 0 in the dividend's dtype, where 0 / 0 would be nan."""
+    return max(temperature, float(np.finfo(dividend.dtype).tiny))

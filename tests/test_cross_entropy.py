@@ -51,6 +51,41 @@ def test_a_confident_student_keeps_its_small_loss_and_gradient(row):
     assert_allclose(cross_entropy_grad([row], [0]), grad, rtol=1e-14, atol=0)
 
 
+PREDICTIONS = [
+    [-1.2549796e-5, -1.2483861e-5, -1.25e-5],
+    [3e-8, 1e-8, -2e-8],
+    [2.1, -0.3, 0.4],
+    [-3.3, 1.7, 1.2],
+    [1e4 + 2.1, 1e4 - 0.3, 1e4 + 0.4],
+    [-777.7, -777.1, -776.9],
+    [50.3, 0.1, -1.7],
+    [-20.1, 30.9, -33.3],
+    [7.7, 7.7, -25.1],
+    [7.7, 7.7 - 1e-6, -25.1],
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("row", PREDICTIONS)
+@pytest.mark.parametrize(
+    "label", [[1, 0, 0], [0, 0, 1], [0.5, 0.5, 0], [0.75, 0.125, 0.125], [0.375, 0.375, 0.25]]
+)
+def test_gradient_is_right_relative_to_its_largest_entry(label, row, dtype):
+    row = np.array(row, dtype)
+    expected = over_rows(references.cross_entropy_grad, [row], [label])[0]
+    p = softmax(row.astype(float))
+    jacobian = np.diag(p) - np.outer(p, p)
+    # What a relative change of one eps in each logit and each soft label changes.
+    change = (np.abs(jacobian) @ np.abs(row) + np.array(label) % 1).max()
+    atol = 4 * np.finfo(dtype).eps * (np.abs(expected).max() + change)
+    assert_allclose(cross_entropy_grad(row, label), expected, rtol=0, atol=atol)
+
+
+def test_a_loss_of_zero_has_no_sign():
+    assert not np.signbit(cross_entropy_loss([0.0, -800.0], 0))
+    assert not np.signbit(cross_entropy_loss([3.0], 0))
+
+
 def test_a_student_as_wrong_as_can_be():
     # No probability is formed, so none underflows.
     assert cross_entropy_loss([0.0, 1e4], 0) == 1e4
@@ -134,3 +169,4 @@ def test_one_hot_is_a_row_of_the_identity():
     assert_array_equal(one_hot(np.uint8(4), 5), [0, 0, 0, 0, 1])
     assert_array_equal(one_hot([True, False], 2), [[0, 1], [1, 0]])
     assert one_hot([1], np.int32(2)).dtype == np.float64
+    assert_array_equal(one_hot([0, 0], 1), [[1], [1]])

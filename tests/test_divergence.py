@@ -64,6 +64,18 @@ def test_kl_in_float32_where_a_class_is_all_but_lost():
     assert_allclose(kl_divergence(p, q), float(expected), rtol=8 * np.finfo(np.float32).eps)
 
 
+@pytest.mark.parametrize(("dtype", "small"), [(np.float32, 1e-40), (np.float64, 1e-310)])
+def test_kl_where_a_ratio_of_probabilities_overflows(dtype, small):
+    p, q = np.array([[small, 1]], dtype), np.array([[0.5, 0.5]], dtype)
+    # KL(p, q) is log 2 plus about p log p, and a class of probability 0 would say the same.
+    assert_allclose(kl_divergence(p, q), [np.log(2)], rtol=4 * np.finfo(dtype).eps)
+    assert_allclose(
+        skew_jensen_divergence(p, q, 0.75),
+        skew_jensen_divergence(np.array([[0, 1]], dtype), q, 0.75),
+        rtol=4 * np.finfo(dtype).eps,
+    )
+
+
 def test_zeros():
     assert kl_divergence([1.0, 0.0], [1.0, 0.0]) == 0
     assert kl_divergence([0.5, 0.5], [1.0, 0.0]) == np.inf
@@ -119,6 +131,12 @@ def test_skew_jensen_continues_into_its_kl_ends(pair):  # proposition 10
         # No ratio p/q is above 99**2, so alpha = 2^-40 moves it by a part in 2^26 at most.
         for alpha, end in (2.0**-40, kl_divergence(q, p)), (1 - 2.0**-40, kl_divergence(p, q)):
             assert_allclose(skew_jensen_divergence(p, q, alpha), end, rtol=2.0**-26, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [0, 0.3, 1])
+def test_ends_of_alpha_have_the_batch_shape(alpha, p, q):
+    p, q = p.reshape(2, 3, 4), q.reshape(2, 3, 4)
+    assert skew_jensen_divergence(p, q, alpha).shape == (2, 3)
 
 
 @given(DISTRIBUTION_PAIRS, ALPHAS)

@@ -166,3 +166,26 @@ def test_a_class_excluded_by_one_network_alone():
     for loss, _ in LOSS_AND_GRAD.values():
         assert loss([-np.inf, 1.0, 2.0], [0.0, 1.0, 2.0]) == np.inf
         assert loss([0.0, 1.0, 2.0], [-np.inf, 1.0, 2.0]) == np.inf
+
+
+@both
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        ([3e38, 0, 0], [-3e38, 0, 0]),  # the difference overflows
+        ([1e30, 0, 0], [0, 0, 0]),  # its square
+        ([3e38, 3e38, 0], [0, 0, 0]),  # the sum of the differences
+    ],
+)
+def test_overflow_is_inf_without_a_warning(loss, grad, student, teacher):
+    student, teacher = np.float32(student), np.float32(teacher)
+    assert loss(student, teacher) == np.inf
+    grad(student, teacher)
+
+
+@both
+def test_each_network_may_exclude_a_class_of_its_own(loss, grad):
+    student, teacher = [-np.inf, 0.0, 1.0], [0.0, -np.inf, 1.0]
+    assert loss(student, teacher) == np.inf
+    # Infinite differences stay out of the mean, which is 0.
+    assert_array_equal(grad(student, teacher), [-np.inf, np.inf, 0])

@@ -157,6 +157,75 @@ def test_penalty_gradient_is_right_relative_to_its_largest_entry(row):
     assert_allclose(confidence_penalty_grad([row], 0, 1), expected, rtol=0, atol=atol)
 
 
+PREDICTIONS = [
+    [-1.2549796e-5, -1.2483861e-5],  # in float32 the uniform probability 1/2 would hide it
+    [3e-8, 1e-8, -2e-8],
+    [1e-3, 2e-3, -8.0, 5e-4],
+    [2.1, -0.3, 0.4],
+    [1e4 + 2.1, 1e4 - 0.3, 1e4 + 0.4],
+    [50.3, 0.1, -1.7],
+    [7.7, 7.7, -25.1],
+    [-np.inf, 1e-6, 3e-6, -2e-6],
+    [0.5, -np.inf, -np.inf, 3.25, 1.75],
+]
+
+
+def label_smoothing_grad_equation(z, y, alpha):  # Eq. 3 on the smoothed label
+    return [
+        p_i - (1 - alpha) * y_i - alpha / len(z)
+        for p_i, y_i in zip(references.softmax(z), y, strict=True)
+    ]
+
+
+def confidence_penalty_grad_equation(z, y, alpha):
+    p = references.softmax(z)
+    mean = references.mp.fsum(p_i * z_i for p_i, z_i in zip(p, z, strict=True))
+    return [
+        (1 - alpha) * (p_i - y_i) + alpha * p_i * (z_i - mean)
+        for p_i, y_i, z_i in zip(p, y, z, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("alpha", [0.0, 1e-3, 0.5, 1.0])
+@pytest.mark.parametrize("row", PREDICTIONS)
+@pytest.mark.parametrize(
+    ("grad", "equation"),
+    [
+        (label_smoothing_grad, label_smoothing_grad_equation),
+        (confidence_penalty_grad, confidence_penalty_grad_equation),
+    ],
+)
+def test_gradient_is_right_relative_to_its_largest_entry(grad, equation, row, alpha, dtype):
+    row = np.array(row, dtype)
+    kept = np.isfinite(row)
+    z, y = row[kept], np.eye(kept.sum())[1]
+
+    def exact_grad(logits):
+        return equation(references.exact(logits), references.exact(y), references.mp.mpf(alpha))
+
+    expected = np.array(exact_grad(z), float)
+    # What a relative change of one eps in each logit changes, from differences at 120 digits.
+    step = references.mp.mpf(10) ** -40
+    moved = 0
+    for j, z_j in enumerate(references.exact(z)):
+        nearby = references.exact(z)
+        nearby[j] += step
+        after = equation(nearby, references.exact(y), references.mp.mpf(alpha))
+        slope = np.array(
+            [(a - b) / step for a, b in zip(after, exact_grad(z), strict=True)], float
+        )
+        moved += np.abs(slope * float(z_j))
+    largest = np.abs(expected).max()
+    atol = 4 * np.finfo(dtype).eps * (largest + moved.max())
+    result = grad(row, np.flatnonzero(kept)[1], alpha)
+    assert_array_equal(result[~kept], 0)
+    assert_allclose(result[kept], expected, rtol=0, atol=atol)
+    # One rounding an entry, and those of a cross-entropy gradient below 1.
+    allowance = 4 * np.finfo(dtype).eps * (largest + (1 - alpha))
+    assert abs(result.sum(dtype=float)) <= allowance
+
+
 def test_an_excluded_class_is_no_part_of_uniform():
     full, less = np.array([1.0, -np.inf, 0.0, 2.0]), np.array([1.0, 0.0, 2.0])
     for loss, grad in LOSS_AND_GRAD.values():

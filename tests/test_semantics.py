@@ -50,27 +50,54 @@ def assert_same(results, expected, eps=EPS):
         assert_allclose(result, value, rtol=16 * eps, atol=16 * eps)
 
 
+def dtypes_of_results(name, dtype):
+    """The dtype of each result: losses of float16 are float32, which has a wider range."""
+    of_loss = np.float32 if dtype == np.float16 else dtype
+    return (
+        [of_loss, dtype] if name == "kd_loss_and_grad" else [of_loss if is_loss(name) else dtype]
+    )
+
+
+def is_loss(name):
+    return name.endswith(("loss", "divergence", "entropy"))
+
+
 @every
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_a_float_dtype_stays_what_it_is(name, dtype, rng):
+def test_a_float_dtype_is_kept_but_for_losses_of_float16(name, dtype, rng):
     arrays = examples(name, rng, (4, 5)).astype(dtype)
-    for result in (*evaluate(name, *arrays), *evaluate(name, *arrays[:, 0])):
-        assert result.dtype == dtype
-        assert isinstance(result, np.ndarray if result.ndim else dtype)
+    for results in evaluate(name, *arrays), evaluate(name, *arrays[:, 0]):
+        for result, expected in zip(results, dtypes_of_results(name, dtype), strict=True):
+            assert result.dtype == expected
+            assert isinstance(result, np.ndarray if result.ndim else expected)
 
 
 @every
 def test_float16_computes_in_float32(name, rng):
     arrays = examples(name, rng, (4, 5))
     expected = evaluate(name, *arrays.astype(np.float32))
-    for result, value in zip(evaluate(name, *arrays.astype(np.float16)), expected, strict=True):
-        assert_array_equal(result, value.astype(np.float16))
+    results = evaluate(name, *arrays.astype(np.float16))
+    dtypes = dtypes_of_results(name, np.float16)
+    for result, value, dtype in zip(results, expected, dtypes, strict=True):
+        assert_array_equal(result, value.astype(dtype))
 
 
-def test_float16_ends_in_inf_without_a_warning():
-    student, teacher = np.float16([[300, 1]]), np.float16([[-300, 1]])
-    assert kd.logit_matching_loss(student, teacher) == np.inf
-    assert kd.logit_matching_loss(student[0], teacher[0]) == np.inf
+def test_losses_of_float16_do_not_overflow():
+    student, teacher = np.float16([[600, 1]]), np.float16([[-600, 1]])
+    # A quarter of 1200^2, above float16's largest number 65504; kd's limit is half of it.
+    assert_array_equal(kd.logit_matching_loss(student, teacher), np.float32([360000]))
+    assert kd.logit_matching_loss(student[0], teacher[0]) == 360000
+    assert kd.kd_loss(student[0], teacher[0], np.inf) == 180000
+    # Cross-entropy is 65504 twice.
+    row = np.float16([-65504, 65504])
+    assert kd.cross_entropy_loss(row, 0) == 2 * 65504
+
+
+def test_float16_gradients_overflow_to_inf_without_a_warning():
+    student, teacher = np.float16([4, 0, 0]), np.float16([-4, 0, 0])
+    # A difference of probabilities over the temperature: 1, -1/2 and -1/2 times 1e5.
+    grad = kd.kd_grad(student, teacher, 1e-5, scaled=False)
+    assert_array_equal(grad, np.float16([np.inf, -5e4, -5e4]))
 
 
 @every
@@ -91,8 +118,8 @@ def test_integers_and_booleans_become_float64(name, dtype):
 def test_two_float_dtypes_promote(name, one, other, rng):
     first, second = examples(name, rng, (4, 5))
     for a, b in (one, other), (other, one):
-        for result in evaluate(name, first.astype(a), second.astype(b)):
-            assert result.dtype == other
+        results = evaluate(name, first.astype(a), second.astype(b))
+        assert [result.dtype for result in results] == dtypes_of_results(name, other)
 
 
 @every
@@ -126,8 +153,7 @@ def test_plain_lists_give_a_plain_float(name, rng):
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3), (0,), (2, 0)])
 def test_losses_have_the_batch_shape_and_gradients_the_shape_of_the_logits(name, batch, rng):
     classes = {"softmax_jacobian": [(5, 5)], "kd_loss_and_grad": [(), (5,)]}
-    is_loss = name.endswith(("loss", "divergence", "entropy"))
-    expected = [(*batch, *k) for k in classes.get(name, [() if is_loss else (5,)])]
+    expected = [(*batch, *k) for k in classes.get(name, [() if is_loss(name) else (5,)])]
     arrays = examples(name, rng, (*batch, 5)).astype(np.float32)
     results = evaluate(name, *arrays)
     assert [result.shape for result in results] == expected
@@ -199,6 +225,16 @@ def test_any_layout_gives_the_same(name, layout, dtype, rng):
     results = evaluate(name, layout(first), layout(second))
     assert_same(results, evaluate(name, first, second), np.finfo(dtype).eps)
     assert all(result.dtype.isnative for result in results)
+
+
+@every
+def test_a_long_row_in_fortran_order_is_added_up_in_the_same_way(name, rng):
+    # One after the other, 1000 float32 numbers would lose a digit more.
+    p = rng.dirichlet(np.ones(1000), size=(2, 2)).astype(np.float32)
+    arrays = p if name in OF_PROBABILITIES else np.log(p)
+    results = evaluate(name, *map(np.asfortranarray, arrays))
+    for result, expected in zip(results, evaluate(name, *arrays), strict=True):
+        assert_array_equal(result, expected)
 
 
 @every

@@ -32,6 +32,31 @@ def test_a_saturated_row_keeps_its_distance_from_one(function, gap):
     assert_allclose(function(logits), expected, rtol=8 * EPS, atol=0)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize(
+    "row",
+    [
+        [95.3, -94.8],  # log p = -e^-190.1, whose exponent is rounded: off by 64 eps
+        [343.3070134785487, -265.99169954939345],
+        [-29.448047637939453, -104.68161010742188, -400.0],
+        [8.1, 8.1, -35.3],
+        [61.7, 61.7 - 1e-9, 25.4, -77.3],
+        [1e4 + 0.1, 1e4 - 20.7, 1e4 - 3.3],
+        [1e-3, 2e-3, -8.0, 5e-4, 1e-9],
+    ],
+)
+def test_log_softmax_keeps_its_promise(row, temperature):
+    z = references.exact(row)
+    with references.mp.workdps(400):  # e^-610 beside 1
+        p = references.softmax(z, temperature)
+        log_p = references.log_softmax(z, temperature)
+    relative_errors = log_softmax(row, temperature) / np.array(log_p) - 1
+    for i, error in enumerate(relative_errors):
+        moved = ((int(i == j) - p[j]) * z[j] / temperature for j in range(len(z)))
+        condition = sum(map(abs, moved)) / abs(log_p[i])
+        assert abs(error) <= 4 * EPS * (1 + condition)
+
+
 def test_a_certain_prediction_has_no_jacobian_but_zero():
     assert_array_equal(softmax_jacobian([1e308, -1e308]), np.zeros((2, 2)))
 
@@ -120,3 +145,23 @@ def test_entropy_runs_from_zero_to_log_k():
     # Eight equal terms.
     assert_allclose(entropy(np.full(8, 0.125)), np.log(8), rtol=EPS)
     assert_allclose(entropy([1e-300, 1.0]), 300 * np.log(10) * 1e-300, rtol=4 * EPS)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_entropy_is_not_negative_where_a_probability_is_rounded_above_one(dtype):
+    above = 1 + np.finfo(dtype).eps
+    for p in [above], [above, 0], [0, 1 + 4 * np.finfo(dtype).eps, 0]:
+        assert entropy(np.array(p, dtype)) == 0
+        assert not np.signbit(entropy(np.array(p, dtype)))
+    small = np.finfo(dtype).tiny
+    # What is left is the entropy of the small probability.
+    expected = -float(small) * np.log(float(small))
+    eps = np.finfo(np.promote_types(dtype, np.float32)).eps
+    assert_allclose(entropy(np.array([above, small], dtype)), expected, rtol=4 * eps)
+
+
+@given(LOGIT_PAIRS, TEMPERATURES)
+def test_entropy_of_a_softmax_is_never_negative(pair, temperature):
+    logits, _ = pair
+    for dtype in np.float32, np.float64:
+        assert entropy(softmax(logits.astype(dtype), temperature)) >= 0
