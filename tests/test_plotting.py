@@ -361,9 +361,11 @@ def test_the_slider_starts_at_the_nearest_temperature(temperature, nearest):
     assert _sliders(STUDENT, TEACHER, temperature).children[0].value == nearest
 
 
-def test_the_figure_follows_the_sliders():
-    temperature, first, *_ = _sliders(STUDENT, TEACHER, 4).children
-    temperature.value, first.value = math.inf, 9.5
+def test_the_figure_follows_the_sliders(monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "chapter.ipynb")
+    temperature, first, *_ = explore(STUDENT, TEACHER).children
+    temperature.value, first.value = 2, 9.5
     probabilities, gradient, _ = plt.gcf().axes
-    assert_array_equal(heights(probabilities), [[0.2] * 5, [0.2] * 5])
-    assert_array_equal(heights(gradient), [kd_grad([9.5, *STUDENT[1:]], TEACHER, math.inf)])
+    student = [9.5, *STUDENT[1:]]
+    assert_array_equal(heights(probabilities), [softmax(TEACHER, 2), softmax(student, 2)])
+    assert_array_equal(heights(gradient), [kd_grad(student, TEACHER, 2)])

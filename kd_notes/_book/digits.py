@@ -55,9 +55,7 @@ def held_out_digits() -> HeldOutDigits:
 
 
 def _fit(hidden_units: int, images: FloatArray, labels: FloatArray) -> MLPClassifier:
-    network = MLPClassifier(
-        (hidden_units,), learning_rate_init=0.01, tol=1e-3, max_iter=500, random_state=0
-    )
+    network = MLPClassifier((hidden_units,), learning_rate_init=0.01, tol=1e-3, random_state=0)
     return network.fit(images, labels)
 
 

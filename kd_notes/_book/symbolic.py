@@ -39,7 +39,7 @@ def print_like_the_note() -> None:
     """Set indexed symbols and exponentials in a notebook's output as the note does."""
     sp.init_printing(
         use_latex="mathjax",
-        latex_printer=lambda expr, **settings: _StackedIndices({"mode": "plain"}).doprint(expr),
+        latex_printer=lambda expr, **settings: _StackedIndices().doprint(expr),
     )
 
 
