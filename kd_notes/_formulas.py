@@ -26,6 +26,7 @@ Rows = Any  #: `(n, K)`, an array of NumPy or a tensor of PyTorch
 Column = Any  #: `(n, 1)`
 
 REACH = 1.0  # the largest |d| at which φ(d) is computed by its series
+CLIP = 2.0  # the largest |d| that counts in the mean of d
 
 # ½x coth ½x = 1 + x² g(x²), where g(x²) = 1/12 − x²/720 + x⁴/30240 − …; here stands, by
 # powers of x², the polynomial that equals g at the Chebyshev points of [0, REACH²].
@@ -49,6 +50,9 @@ class Selection(Protocol):
     def take(self, rows: Rows) -> Any:
         """Return the entries of a block."""
 
+    def take_column(self, column: Column) -> Any:
+        """Return the number of its row for each entry."""
+
     def put(self, rows: Rows, values: Any) -> Rows:
         """Return the block with new values at the entries; it may be changed in place."""
 
@@ -67,6 +71,9 @@ class Operations(Protocol):
     def at_top(self, v: Rows, z: Rows) -> tuple[Column, Column]:
         """Return the largest v of each row, and z at that class."""
 
+    def normalizer(self, exponentials: Rows) -> Column:
+        """Return the sum of each row, whose largest numbers are 1."""
+
     def dtype_name(self, x: Any) -> str: ...
     def any(self, condition: Any) -> bool:
         """Whether a condition holds anywhere; True where the numbers cannot be known."""
@@ -84,40 +91,48 @@ def inverse_temperature(temperature: float, tiny: float, huge: float) -> float:
 
 def loss_and_slope(
     ops: Operations, z: Rows, v: Rows, beta: float, scaled: bool
-) -> tuple[Column, Rows]:
-    """Return τ²·KL and τ (q − p), or KL and q − p if not scaled.
+) -> tuple[Column, Rows, Column]:
+    """Return τ²·KL, and the two factors of τ (q − p); or of KL and q − p if not scaled.
 
     Scaled results are sums of x = τd, a difference of logits, which no temperature makes
     underflow: p φ(d) τ² = p x² (φ(d)/d²).
     """
     unit = 1 / beta if scaled else 1.0
-    v_top, level = ops.at_top(v, z)
+    v_top, z_top = ops.at_top(v, z)
     p = v - v_top
     p *= beta
     p = ops.exp_(p)
-    total = ops.row_sum(p)
+    total = ops.normalizer(p)
+    # The teacher's top class, where it has most of p, must keep its small d to all digits.
+    counts_from_top = (total < 2) | (abs(z_top - v_top) * beta > 1)
+    level = ops.where(counts_from_top, z_top, v_top)
     x = _difference(ops, z, v, level, v_top, beta)
-    x -= ops.row_sum(p * x) / total
+    center = ops.row_sum(p * x) / total
+    x -= center
     d = x * beta
     wide = None
     if not ops.all_within(d, REACH):
-        x, exponent = _recentered(ops, z, v, v_top, level, p, total, beta)
-        d = x * beta
-        wide = ops.select(~(abs(d) <= REACH) | (p == 0))
-        wide_terms = _wide_terms(ops, wide, p, x if scaled else d, exponent, beta, unit)
+        if not (ops.all_within(d, 0.75 * CLIP) and ops.all_within(center * beta, 0.2 * CLIP)):
+            x, level, center = _recentered(ops, z, v, v_top, level, p, total, beta)
+            d = x * beta
+        wide = ops.select(~(abs(d) <= REACH))
+        exponent = wide.take(z) - wide.take_column(level) - wide.take_column(center)
+        wide_terms = _wide_terms(ops, wide.take(p), wide.take(x if scaled else d), exponent, beta, unit)
     p_expm1, p_phi = _series(p, x if scaled else d, d, COTH[ops.dtype_name(d)])
     if wide is not None:
         p_expm1 = wide.put(p_expm1, wide_terms[0])
         p_phi = wide.put(p_phi, wide_terms[1])
     m = ops.row_sum(p_expm1) / total
-    loss = _loss(ops, ops.row_sum(p_phi) / total, m, m / unit)
-    if wide is not None and ops.any(m > unit):  # then S and M − log(1 + M) are both large
+    plain_m = m / unit
+    loss = ops.row_sum(p_phi) / total
+    loss -= (plain_m - ops.log1p(plain_m)) * unit * unit
+    if wide is not None and ops.any(plain_m > 1):  # then both are large
         mean = ops.row_sum(_product(ops, p, d)) / total
-        loss = ops.where(m > unit, (ops.log1p(m / unit) - mean) * unit * unit, loss)
+        loss = ops.where(plain_m > 1, (ops.log1p(plain_m) - mean) * unit * unit, loss)
+    loss *= loss > 0  # not below 0 by rounding; nan stays
     p *= m
     p_expm1 -= p
-    p_expm1 *= 1 / ((1 + m / unit) * total)
-    return loss, p_expm1
+    return loss, p_expm1, 1 / ((1 + plain_m) * total)
 
 
 def _difference(
@@ -125,13 +140,14 @@ def _difference(
 ) -> Rows:
     """Return (z − v) − (level − v_top), or (z − level) − (v − v_top) where that is rounded less.
 
-    It is exactly 0 at the teacher's top class, which may have nearly all of p.
+    Both are exactly 0 at the teacher's top class, if the level is the student's logit there.
     """
     offset = level - v_top
     is_large = abs(offset) * beta > 1
     if not ops.any(is_large):
         x = z - v
-        x -= offset
+        if ops.any(offset != 0):
+            x -= offset
         return x
     x = z - ops.where(is_large, level, 0.0)
     x -= v - ops.where(is_large, v_top, 0.0)
@@ -148,26 +164,23 @@ def _recentered(
     p: Rows,
     total: Column,
     beta: float,
-) -> tuple[Rows, Rows]:
-    """Return x = z − v and the exponent of q, both less their constant, where some |d| is large.
+) -> tuple[Rows, Column, Column]:
+    """Return z − v less its constant, where some |d| is large, and the constant's two parts.
 
-    They are counted from the teacher's top class and then from a mean under p. A class with
-    a tiny p and a huge |d| would draw that mean away from all others, so in the mean |d|
-    counts up to 2·REACH only, about as much as it weighs in M. Where the top class itself
-    is the outlier, or an exponential may overflow, counting starts from the logarithm of
-    Σ e^(βz) / Σ e^(βv) instead.
+    A class with a tiny p and a huge |d| would draw the mean away from all others, so in the
+    mean |d| counts up to CLIP only, about as much as it weighs in M. Where the top class
+    itself is the outlier, or an exponential may overflow, counting starts from the logarithm
+    of Σ e^(βz) / Σ e^(βv) instead.
     """
     x, center = _less_mean(ops, z, v, v_top, level, p, total, beta)
     z_max = ops.row_max(z)
-    outlying = ((z_max - level) * beta > 2 * REACH) | (abs(center) * beta > REACH)
+    outlying = ((z_max - level) * beta > CLIP) | (abs(center) * beta > CLIP / 2)
     if ops.any(outlying):
         q = ops.exp_((z - z_max) * beta)
         mean_level = z_max + ops.log(ops.row_sum(q) / total) / beta
         level = ops.where(outlying, mean_level, level)
         x, center = _less_mean(ops, z, v, v_top, level, p, total, beta)
-    exponent = z - level
-    exponent -= center
-    return x, exponent
+    return x, level, center
 
 
 def _less_mean(
@@ -183,29 +196,22 @@ def _less_mean(
     """Return z − v less its clipped mean under p, and that mean counted from the level."""
     x = _difference(ops, z, v, level, v_top, beta)
     if ops.any(~(abs(x) < math.inf)):
-        x = ops.where(v == -math.inf, 0.0, x)
-    bound = 2 * REACH / beta
+        x = ops.where((z == -math.inf) & (v == -math.inf), 0.0, x)
+    bound = CLIP / beta
     center = ops.row_sum(p * ops.clip(x, -bound, bound)) / total
     x -= center
     return x, center
 
 
 def _wide_terms(
-    ops: Operations,
-    wide: Selection,
-    p: Rows,
-    x: Rows,
-    exponent: Rows,
-    beta: float,
-    unit: float,
+    ops: Operations, p: Any, x: Any, exponent: Any, beta: float, unit: float
 ) -> tuple[Any, Any]:
-    """Return unit·p (eᵈ − 1) and unit²·p φ(d) of selected entries, where |d| is large.
+    """Return unit·p (eᵈ − 1) and unit²·p φ(d) of the entries with a large |d|.
 
     p eᵈ is an exponential of its own: p may underflow, eᵈ overflow, and the logits of one
     network may be so large that their difference holds no digit of the other's.
     """
-    p, x = wide.take(p), wide.take(x)
-    p_expm1 = ops.exp_(wide.take(exponent) * beta)
+    p_expm1 = ops.exp_(exponent * beta)
     p_expm1 -= p
     p_expm1 *= unit
     return p_expm1, unit * (p_expm1 - _product(ops, p, x))
@@ -236,15 +242,3 @@ def _series(p: Rows, x: Rows, d: Rows, coefficients: list[float]) -> tuple[Rows,
     h *= x
     h *= p_expm1
     return p_expm1, h
-
-
-def _loss(ops: Operations, s: Column, m: Column, plain_m: Column) -> Column:
-    """Return unit²·KL from s = unit²·S, m = unit·M and M: s − m²·(M − log(1 + M))/M²."""
-    ratio = ops.where(
-        abs(plain_m) < 1e-4,
-        0.5 - plain_m * (1 / 3 - plain_m / 4),
-        (plain_m - ops.log1p(plain_m)) / (plain_m * plain_m),
-    )
-    loss = s * (1 - ratio * m * (m / s))
-    loss *= loss > 0  # not below 0 by rounding; nan stays
-    return ops.where(s > 0, loss, s)

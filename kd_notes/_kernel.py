@@ -104,12 +104,18 @@ class _Batch:
         student, teacher = (x[index] for x in self.arrays[:2])
         return _stored(student, self.dtype), _stored(teacher, self.dtype)
 
-    def store(self, rows: Rows, losses: FloatArray, grads: FloatArray) -> None:
+    def store(
+        self, rows: Rows, losses: FloatArray, slopes: FloatArray, factors: FloatArray
+    ) -> None:
+        """Store the losses `(n, 1)`, and the gradients as the product of two arrays."""
         index, (loss, grad) = self._index(rows), self.arrays[2:]
         if loss is not None:
             loss[index] = losses[:, 0]
-        if grad is not None:
-            grad[index] = grads
+        if grad is not None and isinstance(index, slice) and slopes.flags.c_contiguous:
+            np.multiply(slopes, factors, out=grad[index], casting="same_kind")
+        elif grad is not None:
+            slopes *= factors
+            grad[index] = slopes
 
     def _index(self, rows: Rows) -> Any:
         return rows if self.is_matrix else np.unravel_index(_numbers(rows), self.shape)
@@ -134,8 +140,10 @@ class _Computation:
         self.apart: list[NDArray[np.intp]] = []  # rows left by `loss_and_slope`
 
     def run(self) -> None:
-        mostly_close = self._quick(slice(0, min(16, self.step, self.batch.rows))) > 0.5
-        self.close.clear()
+        if not self.batch.rows:
+            return
+        z, v = self.batch.load(slice(0, 1))
+        mostly_close = bool(np.std(z - v) * self.beta < 0.6)  # KL is about half its square
         for start in range(0, self.batch.rows, self.step):
             block = slice(start, min(start + self.step, self.batch.rows))
             left = self._sure(block) if mostly_close else self._quick(block)
@@ -152,20 +160,18 @@ class _Computation:
 
     def _quick(self, rows: Rows) -> float:
         """Return which part of the rows is left to `loss_and_slope`."""
-        kl, slope, largest = _quick(*self.batch.load(rows), self.beta)
-        slope *= self.unit * self.grad_factor
-        self.batch.store(rows, kl * self.unit * self.unit, slope)
+        kl, slope, total, largest = _quick(*self.batch.load(rows), self.beta)
+        factor = self.unit * self.grad_factor / total
+        self.batch.store(rows, kl * self.unit * self.unit, slope, factor)
         is_close = (kl < self.least_kl) | (largest < LEAST_SLOPE)
         return self._leave(self.close, rows, is_close)
 
     def _sure(self, rows: Rows, last: bool = False) -> float:
         """Return which part of the rows is left to `_quick`: where KL may be large enough."""
-        loss, slope = loss_and_slope(
+        loss, slope, factor = loss_and_slope(
             _Operations, *self.batch.load(rows), self.beta, self.scaled
         )
-        if not self.scaled:
-            slope *= self.grad_factor
-        self.batch.store(rows, loss, slope)
+        self.batch.store(rows, loss, slope, factor * self.grad_factor)
         if last:
             return 0.0
         return self._leave(self.apart, rows, ~(loss / self.unit / self.unit < 0.999 * self.least_kl))
@@ -193,16 +199,9 @@ def _stored(rows: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
 
 
 def _max(rows: FloatArray) -> FloatArray:
-    return _reduce(np.maximum, rows)
-
-
-def _reduce(by: np.ufunc, rows: FloatArray) -> FloatArray:
-    results: FloatArray
-    if rows.shape[1] > FEW:  # as `reduce` below, but quicker from row to row
-        results = by.reduceat(rows, [0], axis=1)
-    else:
-        results = by.reduce(rows, axis=1, keepdims=True)
-    return results
+    if rows.shape[1] > FEW:  # as `reduce`, but quicker from row to row
+        return np.maximum.reduceat(rows, [0], axis=1)
+    return np.maximum.reduce(rows, axis=1, keepdims=True)
 
 
 def _sum(rows: FloatArray) -> FloatArray:
@@ -217,8 +216,21 @@ def _sum(rows: FloatArray) -> FloatArray:
     return np.add.reduce(rows, axis=1, keepdims=True)
 
 
+def _normalizer(exponentials: FloatArray) -> FloatArray:
+    """Return the sum of each row, whose largest number is 1."""
+    total = _sum(exponentials)
+    dominated = np.flatnonzero(total < 2) if exponentials.shape[1] > FEW else total[:0]
+    if dominated.size:  # the 1 is added last: beside it, many small numbers lose their digits
+        others = exponentials[dominated]
+        np.put_along_axis(others, others.argmax(axis=1, keepdims=True), 0, axis=1)
+        total[dominated] = _sum(others) + 1
+    return total
+
+
 def _quick(z: FloatArray, v: FloatArray, beta: float) -> tuple[FloatArray, ...]:
-    """Return KL, q − p, and the largest |q − p| relative to the largest p, of n rows.
+    """Return KL, q − p times the normalizer of p, that, and the largest |q − p| of n rows.
+
+    The largest is relative to the largest p, and may be less than it is if it suffices.
 
     With a = log q and b = log p, both up to a constant, and  r = Σ eᵇ / Σ eᵃ,
     q − p = (r eᵃ − eᵇ) / Σ eᵇ  and  log(q/p) = a − b + log r.  All is done in place. The
@@ -228,42 +240,45 @@ def _quick(z: FloatArray, v: FloatArray, beta: float) -> tuple[FloatArray, ...]:
     a *= beta
     b *= beta
     x = a - b
-    excluded = not np.isfinite(x).all()
-    if excluded:
+    has_excluded = not np.isfinite(x).all()
+    if has_excluded:
         x[b == -np.inf] = 0  # 0 log 0 = 0
-        excluded_by_student = x == -np.inf
+        only_by_student = x == -np.inf
     q, p = np.exp(a, out=a), np.exp(b, out=b)
-    total = _sum(p)
-    log_r = np.log(total / _sum(q))
+    total = _normalizer(p)
+    log_r = np.log(total / _normalizer(q))
     q *= np.exp(log_r)
     q -= p
     x += log_r
     x *= p
-    if excluded:
-        x[excluded_by_student] = -np.inf  # even if p has underflowed
+    if has_excluded:
+        x[only_by_student] = -np.inf  # even if p has underflowed
     kl = _sum(np.subtract(q, x, out=x)) / total
-    largest = _largest(q, log_r)
-    q /= total
-    return kl, q, largest
+    return kl, q, total, _largest(q, log_r)
 
 
 def _largest(slope: FloatArray, log_r: FloatArray) -> FloatArray:
     """Return the largest |slope| of each row, or what it exceeds if that suffices."""
     if slope.shape[1] <= FEW:
         return _max(np.abs(slope))
-    # For the largest q and p, q − p is at least (r − 1) p.
-    largest = np.abs(np.expm1(log_r))
+    largest = np.abs(np.expm1(log_r))  # the largest q less the largest p
     unsure = np.flatnonzero(largest < LEAST_SLOPE)
-    largest[unsure] = _max(np.abs(slope[unsure]))
+    if unsure.size:
+        largest[unsure] = _max(np.abs(slope[unsure]))
     return largest
 
 
 class _Selection:
     def __init__(self, condition: FloatArray) -> None:
+        self.shape = condition.shape
         self.where = np.flatnonzero(_flat(condition))
 
     def take(self, rows: FloatArray) -> FloatArray:
         return _flat(rows)[self.where]
+
+    def take_column(self, column: FloatArray) -> FloatArray:
+        rows, classes = self.shape
+        return column[self.where % rows if classes <= FEW else self.where // classes, 0]
 
     def put(self, rows: FloatArray, values: FloatArray) -> FloatArray:
         _flat(rows)[self.where] = values
@@ -280,6 +295,7 @@ class _Operations:
 
     exp, log, log1p, where, clip = np.exp, np.log, np.log1p, np.where, np.clip
     row_sum, row_max = staticmethod(_sum), staticmethod(_max)
+    normalizer = staticmethod(_normalizer)
     select = _Selection
 
     @staticmethod

@@ -223,7 +223,8 @@ def test_no_temperature_is_too_extreme(num_classes, temperature, dtype, rng):
 
 @each_dtype
 def test_the_series_is_right_to_the_last_units(dtype):
-    d = np.concatenate([np.linspace(-1, 1, 501), [1e-30, -1e-10, 1e-5]]).astype(dtype)
+    reach = _formulas.REACH
+    d = np.concatenate([np.linspace(-reach, reach, 501), [1e-30, -1e-10, 1e-5]]).astype(dtype)
     one, coefficients = np.ones_like(d), _formulas.COTH[np.dtype(dtype).name]
     expm1, phi = _formulas._series(one, one, d, coefficients)
     with mp.workdps(200):
@@ -239,7 +240,7 @@ def test_the_series_is_right_to_the_last_units(dtype):
 
 def test_the_coefficients_are_those_of_the_interpolating_polynomial():
     for name, coefficients in _formulas.COTH.items():
-        n, reach = len(coefficients), mp.mpf(_formulas.REACH)
+        n, reach = len(coefficients), mp.mpf(str(_formulas.REACH))
         squares = [reach**2 * (1 + mp.cos(mp.pi * (2 * k + 1) / (2 * n))) / 2 for k in range(n)]
         halves = [mp.sqrt(square) / 2 for square in squares]
         g = [(x * mp.coth(x) - 1) / square for x, square in zip(halves, squares, strict=True)]

@@ -157,11 +157,11 @@ def _by_torch(
     """Fill loss and gradient by PyTorch's operations, without a branch on a tensor's numbers."""
     beta, huge = _beta(temperature, loss.dtype), torch.finfo(loss.dtype).max
     for z, v, l, g in _row_blocks(BLOCK, student, teacher, loss, grad):
-        block_loss, slope = loss_and_slope(
+        block_loss, slope, factor = loss_and_slope(
             Operations, z.to(loss.dtype), v.to(loss.dtype), beta, scaled
         )
         l.copy_(block_loss.squeeze(-1))
-        g.copy_(slope if scaled else slope * min(1 / temperature, huge))
+        g.copy_(slope * (factor if scaled else factor * min(1 / temperature, huge)))
 
 
 def _row_blocks(
@@ -190,6 +190,9 @@ class _Selection:
 
     def take(self, rows: Tensor) -> Tensor:
         return rows
+
+    def take_column(self, column: Tensor) -> Tensor:
+        return column
 
     def put(self, rows: Tensor, values: Tensor) -> Tensor:
         return torch.where(self.condition, values, rows)
@@ -224,6 +227,10 @@ class Operations:
     def at_top(v: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         v_top, top = v.max(-1, keepdim=True)
         return v_top, z.gather(-1, top)
+
+    @staticmethod
+    def normalizer(exponentials: Tensor) -> Tensor:
+        return Operations.row_sum(exponentials)
 
     @staticmethod
     def dtype_name(x: Tensor) -> str:
