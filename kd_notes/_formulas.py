@@ -125,7 +125,10 @@ def loss_and_slope(
     m = ops.row_sum(p_expm1) / total
     plain_m = m / unit
     loss = ops.row_sum(p_phi) / total
-    loss -= (plain_m - ops.log1p(plain_m)) * unit * unit
+    correction = _correction_ratio(ops, plain_m) * m * m
+    if ops.any(loss == math.inf):
+        correction = ops.where(loss == math.inf, 0.0, correction)
+    loss -= correction
     if wide is not None and ops.any(plain_m > 1):  # then both are large
         mean = ops.row_sum(_product(ops, p, d)) / total
         loss = ops.where(plain_m > 1, (ops.log1p(plain_m) - mean) * unit * unit, loss)
@@ -242,3 +245,9 @@ def _series(p: Rows, x: Rows, d: Rows, coefficients: list[float]) -> tuple[Rows,
     h *= x
     h *= p_expm1
     return p_expm1, h
+
+
+def _correction_ratio(ops: Operations, m: Column) -> Column:
+    """Return (M − log(1 + M)) / M²."""
+    series = 0.5 - m * (1 / 3 - m / 4)
+    return ops.where(abs(m) < 1e-4, series, (m - ops.log1p(m)) / (m * m))
