@@ -31,7 +31,7 @@ SHAPES = [(65536, 10), (8192, 100), (4096, 1000), (256, 50257)]
 DTYPES = ["float32", "float64"]
 TEMPERATURES = [1.0, 4.0, 20.0, 100.0, 1e3, 1e4]
 HOTTER = 1e6  # where errors are measured, too
-MEMORY_AT = 20.0  # where kd_notes takes most: some rows go one way, some the other
+MEMORY_AT = 20.0  # of these temperatures, the one at which kd_notes takes most
 ROUNDS = 15
 REST = 0.03  # seconds
 
