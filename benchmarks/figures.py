@@ -11,33 +11,45 @@ from kd_notes._book.plotting import INK, use_book_style
 FOLDER = Path(__file__).parent
 STYLES = {
     "kd_notes": "-",
-    "kd_notes.torch": (0, (1, 3)),
-    "SciPy": ":",
+    "kd_notes.torch": (0, (1, 1)),
+    "SciPy": (0, (5, 1, 1, 1, 1, 1)),
     "PyTorch": "--",
     "JAX": "-.",
 }
 COLORS = {name: f"C{number}" for number, name in enumerate(STYLES)}
 
 
-def draw_speed(results, temperature):
-    """Draw how many times as long as kd_notes each way takes, shape by shape."""
-    cases = [case for case in results["speed"] if case["temperature"] == temperature]
-    labels = [f"{n:,} × {k:,}\n{case['dtype']}" for case in cases for n, k in [case["shape"]]]
-    figure, axis = plt.subplots(figsize=(7, 5.6))
-    for offset, name in enumerate(["kd_notes.torch", "SciPy", "PyTorch", "JAX"]):
-        ratios = [case["seconds"][name] / case["seconds"]["kd_notes"] for case in cases]
-        places = np.arange(len(cases)) + 0.21 * (offset - 1.5)
-        axis.barh(places, ratios, 0.19, label=name, color=COLORS[name])
-        for place, ratio in zip(places, ratios, strict=True):
-            right = max(ratio, 1)  # not on the line at 1
-            axis.text(right, place, f" {ratio:.1f}", va="center", fontsize="x-small", color=INK)
-    axis.axvline(1, color=INK, linewidth=0.8)
-    above = {"transform": axis.get_xaxis_transform(), "ha": "center", "va": "bottom"}
-    axis.text(1, 1, "kd_notes = 1", **above, fontsize="x-small", color=INK)
-    axis.set(xlabel=f"time at τ = {temperature}, in units of kd_notes' (median)")
-    axis.set_yticks(range(len(cases)), labels, fontsize="x-small")
-    axis.invert_yaxis()
-    axis.legend(fontsize="small")
+def draw_speed(results):
+    """Draw time per logit against temperature, a panel for each shape and dtype."""
+    dtypes = ["float32", "float64"]
+    shapes = list(dict.fromkeys(tuple(case["shape"]) for case in results["speed"]))
+    figure, panels = plt.subplots(2, 4, figsize=(9, 4.6), sharex=True, sharey=True)
+    for row, dtype in zip(panels, dtypes, strict=True):
+        for axes, shape in zip(row, shapes, strict=True):
+            cases = [
+                case
+                for case in results["speed"]
+                if (tuple(case["shape"]), case["dtype"]) == (shape, dtype)
+            ]
+            temperatures = [case["temperature"] for case in cases]
+            for name, style in {**STYLES, "add": (0, (3, 3))}.items():
+                times = [case["seconds"][name] for case in cases]
+                axes.loglog(
+                    temperatures,
+                    1e9 * np.array(times) / np.prod(shape),
+                    linestyle=style,
+                    color=COLORS.get(name, INK),
+                    linewidth=2.6 if name == "kd_notes" else 1.4,
+                    label="plain sum" if name == "add" else name,
+                )
+        row[0].set_ylabel(f"ns per logit, {dtype}")
+    above = {"xy": (0.5, 1), "xycoords": "axes fraction", "ha": "center", "va": "bottom"}
+    for axes, (rows, classes) in zip(panels[0], shapes, strict=True):
+        axes.annotate(f"{rows:,} × {classes:,}", **above, fontsize="small")
+    for axes in panels[1]:
+        axes.set_xlabel("temperature τ")
+    handles = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, ncols=6, loc="outside upper center", fontsize="small")
     figure.savefig(FOLDER / "speed.png")
 
 
@@ -59,5 +71,5 @@ def draw_accuracy(results):
 if __name__ == "__main__":
     use_book_style()
     results = json.loads((FOLDER / "results.json").read_text())
-    draw_speed(results, temperature=4)
+    draw_speed(results)
     draw_accuracy(results)

@@ -1,7 +1,8 @@
 """Measure speed, memory and accuracy of loss and gradient, and write `results.json`.
 
-Run it by `make bench`. The ways are timed in turn, round after round in one process, so
-that what slows the machine down slows all of them; a ratio of medians is what to quote.
+Run it by `make bench`; `--rounds 2 --out scratch.json` is a quick trial of it. The ways
+are timed in turn, round after round in one process, so that what slows the machine down
+slows all of them; a ratio of medians is what to quote.
 A short rest before each call keeps the threads of one way, which wait for more work by
 spinning, from being timed with the next.
 Extra memory is measured in a process of its own for each, as the peak of resident memory
@@ -9,6 +10,7 @@ above what was there before the call, less the size of the results. Errors are r
 mpmath at 60 digits, the gradient's by the largest entry of its row.
 """
 
+import argparse
 import ctypes
 import json
 import os
@@ -16,7 +18,6 @@ import platform
 import subprocess
 import sys
 import time
-import timeit
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,14 +26,13 @@ from contenders import WAYS
 from mpmath import mp
 from tqdm import tqdm
 
-from kd_notes import _kernel
-
 RESULTS = Path(__file__).with_name("results.json")
 SHAPES = [(65536, 10), (8192, 100), (4096, 1000), (256, 50257)]
 DTYPES = ["float32", "float64"]
-ORDINARY, HIGH = 4.0, 1e4  # temperatures to time at
-TEMPERATURES = [1.0, 4.0, 20.0, 1e3, 1e4, 1e6]  # and to measure errors at
-ROUNDS = 31
+TEMPERATURES = [1.0, 4.0, 20.0, 100.0, 1e3, 1e4]
+HOTTER = 1e6  # where errors are measured, too
+MEMORY_AT = 20.0  # of these temperatures, the one at which kd_notes takes most
+ROUNDS = 15
 REST = 0.03  # seconds
 
 
@@ -41,12 +41,12 @@ def random_logits(shape, dtype):
     return rng.normal(scale=3, size=(2, *shape)).astype(dtype)
 
 
-def seconds(shape, dtype, temperature):
+def seconds(shape, dtype, temperature, rounds):
     """Return the median time of each way, all run in turn."""
     student, teacher = random_logits(shape, dtype)
     runs = {name: way(student, teacher, temperature) for name, way in WAYS.items()}
     times = {name: [] for name in runs}
-    for round_ in range(ROUNDS + 1):
+    for round_ in range(rounds + 1):
         for name, run in runs.items():
             time.sleep(REST)
             start = time.perf_counter()
@@ -56,48 +56,15 @@ def seconds(shape, dtype, temperature):
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def pass_seconds(shape, dtype):
-    """Return how long NumPy takes for the passes that kd_notes makes at an ordinary temperature.
-
-    Each kind is timed alone, on one block in the cache, and counted for the whole batch.
-    """
-    a, b = random_logits(shape, dtype)
-    step = max(1, _kernel.BLOCK // (shape[1] * a.itemsize))
-    rows = a[:step]
-    a, b = _kernel._stored(rows, a.dtype), _kernel._stored(b[:step], a.dtype)
-    out, column = np.empty_like(a), np.ones((len(a), 1), a.dtype)
-    passes = {
-        "exponential": (2, lambda: np.exp(a, out=out)),
-        "largest of a row": (2, lambda: _kernel._max(a)),
-        "sum of a row": (3, lambda: _kernel._sum(a)),
-        "with a number for each row": (5, lambda: np.subtract(a, column, out=out)),
-        "with one number for all": (2, lambda: np.multiply(a, 0.25, out=out)),
-        "of two arrays": (4, lambda: np.subtract(a, b, out=out)),
-        "any class excluded?": (1, lambda: np.isfinite(a).all()),
-    }
-    if a is not rows:
-        passes["turning a block"] = (3, lambda: np.copyto(out, rows))
-    with np.errstate(all="ignore"):
-        np.setbufsize(_kernel.BUFFER)
-        return {
-            kind: count * shape[0] / len(a) * median_seconds(run)
-            for kind, (count, run) in passes.items()
-        }
-
-
-def median_seconds(run):
-    return float(np.median(timeit.repeat(run, number=1, repeat=300)))
-
-
-def extra_mebibytes(name, shape, dtype):
+def extra_mebibytes(name, shape, dtype, temperature):
     """Return the peak memory of one call beside its results, measured in a new process."""
-    command = [sys.executable, __file__, "memory", name, *map(str, shape), dtype]
+    command = [sys.executable, __file__, "memory", name, *map(str, [*shape, dtype, temperature])]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def measure_memory(name, rows, classes, dtype):
+def measure_memory(name, rows, classes, dtype, temperature):
     shape = (int(rows), int(classes))
-    run = WAYS[name](*random_logits(shape, dtype), ORDINARY)
+    run = WAYS[name](*random_logits(shape, dtype), float(temperature))
     results = sum(array.nbytes for array in run() if array is not None)
     if name in ("kd_notes", "add"):  # these write into memory that is there already
         results = 0
@@ -129,8 +96,10 @@ def errors(dtype, temperature):
     student, teacher = random_logits((20, 100), dtype)
     rows = [reference(*row, temperature) for row in zip(student, teacher, strict=True)]
     found = {}
-    for name in WAYS.keys() - {"add"}:
-        loss, grad = WAYS[name](student, teacher, temperature)()
+    for name, way in WAYS.items():
+        loss, grad = way(student, teacher, temperature)()
+        if loss is None:  # the plain sum
+            continue
         of_loss = [
             abs(mp.mpf(float(x)) / true - 1) for x, (true, _) in zip(loss, rows, strict=True)
         ]
@@ -154,39 +123,47 @@ def machine():
     }
 
 
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="default: beside this file")
+    return parser.parse_args()
+
+
 def main():
+    args = arguments()
     cases = [(shape, dtype) for shape in SHAPES for dtype in DTYPES]
-    timed = [(*case, temperature) for temperature in (ORDINARY, HIGH) for case in cases]
+    timed = [(*case, temperature) for case in cases for temperature in TEMPERATURES]
     results = {
         "machine": machine(),
+        "rounds": args.rounds,
         "speed": [
             {
                 "shape": shape,
                 "dtype": dtype,
                 "temperature": temperature,
-                "seconds": seconds(shape, dtype, temperature),
+                "seconds": seconds(shape, dtype, temperature, args.rounds),
             }
             for shape, dtype, temperature in tqdm(timed, desc="speed")
-        ],
-        "passes": [
-            {"shape": shape, "dtype": dtype, "seconds": pass_seconds(shape, dtype)}
-            for shape, dtype in tqdm(cases, desc="passes")
         ],
         "memory": [
             {
                 "shape": shape,
                 "dtype": dtype,
-                "mebibytes": {name: extra_mebibytes(name, shape, dtype) for name in WAYS},
+                "temperature": MEMORY_AT,
+                "mebibytes": {
+                    name: extra_mebibytes(name, shape, dtype, MEMORY_AT) for name in WAYS
+                },
             }
             for shape, dtype in tqdm(cases, desc="memory")
         ],
         "accuracy": [
             {"dtype": dtype, "temperature": temperature, "errors": errors(dtype, temperature)}
             for dtype in DTYPES
-            for temperature in tqdm(TEMPERATURES, desc=f"accuracy {dtype}")
+            for temperature in tqdm([*TEMPERATURES, HOTTER], desc=f"accuracy {dtype}")
         ],
     }
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from chapters import ROOT
 READ = [
     "kd_notes/_kernel.py",
     "kd_notes/_book/symbolic.py",
+    "kd_notes/torch/_soft_loss.py",
     "kd_notes/_book/fonts/NotesSans-Regular.ttf",
     "book/explorer.py",
     "benchmarks/results.json",

@@ -23,7 +23,8 @@ def shows_something(cell):
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     last = tree.body[-1]
     is_value = isinstance(last, ast.Expr) and not ast.unparse(last).startswith(SILENT)
-    return is_value or "print" in names or "mystnb" in cell.metadata
+    is_figure = "figure" in cell.metadata.get("mystnb", {})
+    return is_value or "print" in names or is_figure
 
 
 def test_there_are_chapters():
