@@ -10,8 +10,8 @@ Let d = log(q/p) + c with any constant c, the same for all classes. Then, with
     S = Σ p φ(d),   M = Σ p (eᵈ − 1),
     KL = S − (M − log(1 + M)),   q − p = p (eᵈ − 1 − M) / (1 + M).
 
-S has no negative term, and M − log(1 + M) ≈ ½M² is small where c is chosen so that M is:
-nothing cancels.
+since  Σ p φ(log(q/p) + c) = KL + φ(c)  and  φ(c) = M − log(1 + M).  S has no negative term,
+and φ(c) ≈ ½M² is small where c is chosen so that M is: nothing cancels.
 
 Functions take `ops`, the operations that NumPy and PyTorch write differently, and the rows
 of a block: arrays `(n, K)` for n examples, and columns `(n, 1)` with a number for each.
@@ -98,126 +98,129 @@ def loss_and_slope(
     underflow: p φ(d) τ² = p x² (φ(d)/d²).
     """
     unit = 1 / beta if scaled else 1.0
-    v_top, z_top = ops.at_top(v, z)
-    p = v - v_top
-    p *= beta
-    p = ops.exp_(p)
-    total = ops.normalizer(p)
-    # The teacher's top class, where it has most of p, must keep its small d to all digits.
-    counts_from_top = (total < 2) | (abs(z_top - v_top) * beta > 1)
-    level = ops.where(counts_from_top, z_top, v_top)
-    x = _difference(ops, z, v, level, v_top, beta)
-    center = ops.row_sum(p * x) / total
-    x -= center
-    d = x * beta
-    wide = None
-    if not ops.all_within(d, REACH):
-        if not (ops.all_within(d, 0.75 * CLIP) and ops.all_within(center * beta, 0.2 * CLIP)):
-            x, level, center = _recentered(ops, z, v, v_top, level, p, total, beta)
-            d = x * beta
-        wide = ops.select(~(abs(d) <= REACH))
-        exponent = wide.take(z) - wide.take_column(level) - wide.take_column(center)
-        wide_terms = _wide_terms(ops, wide.take(p), wide.take(x if scaled else d), exponent, beta, unit)
-    p_expm1, p_phi = _series(p, x if scaled else d, d, COTH[ops.dtype_name(d)])
-    if wide is not None:
-        p_expm1 = wide.put(p_expm1, wide_terms[0])
-        p_phi = wide.put(p_phi, wide_terms[1])
-    m = ops.row_sum(p_expm1) / total
-    plain_m = m / unit
-    loss = ops.row_sum(p_phi) / total
-    correction = _correction_ratio(ops, plain_m) * m * m
-    if ops.any(loss == math.inf):
-        correction = ops.where(loss == math.inf, 0.0, correction)
-    loss -= correction
-    if wide is not None and ops.any(plain_m > 1):  # then both are large
-        mean = ops.row_sum(_product(ops, p, d)) / total
-        loss = ops.where(plain_m > 1, (ops.log1p(plain_m) - mean) * unit * unit, loss)
-    loss *= loss > 0  # not below 0 by rounding; nan stays
-    p *= m
-    p_expm1 -= p
-    return loss, p_expm1, 1 / ((1 + plain_m) * total)
+    pair = _Pair(ops, z, v, beta)
+    d, x = pair.d, pair.x if scaled else pair.d
+    p_expm1, p_phi = _series(pair.p, x, d, COTH[ops.dtype_name(d)])
+    if pair.wide is not None:
+        wide_expm1, wide_phi = _wide_terms(pair, x, unit)
+        p_expm1, p_phi = pair.wide.put(p_expm1, wide_expm1), pair.wide.put(p_phi, wide_phi)
+    m = ops.row_sum(p_expm1) / pair.total
+    loss = _loss(pair, ops.row_sum(p_phi) / pair.total, m, unit)
+    p_expm1 -= pair.p * m
+    return loss, p_expm1, 1 / ((1 + m / unit) * pair.total)
 
 
-def _difference(
-    ops: Operations, z: Rows, v: Rows, level: Column, v_top: Column, beta: float
-) -> Rows:
-    """Return (z − v) − (level − v_top), or (z − level) − (v − v_top) where that is rounded less.
+class _Pair:
+    """The rows of both networks, compared.
 
-    Both are exactly 0 at the teacher's top class, if the level is the student's logit there.
+    Attributes
+    ----------
+    p, total
+        The teacher's probabilities up to their sum, the largest being 1, and that sum.
+    x, d
+        z − v = τ log(q/p) less a constant of each row, and d = βx.
+    wide
+        The entries with |d| > REACH, or None if there is none.
     """
-    offset = level - v_top
-    is_large = abs(offset) * beta > 1
-    if not ops.any(is_large):
-        x = z - v
-        if ops.any(offset != 0):
-            x -= offset
+
+    def __init__(self, ops: Operations, z: Rows, v: Rows, beta: float) -> None:
+        self.ops, self.z, self.v, self.beta = ops, z, v, beta
+        self.v_top, z_top = ops.at_top(v, z)
+        p = v - self.v_top
+        p *= beta
+        self.p = ops.exp_(p)
+        self.total = ops.normalizer(self.p)
+        self._center(z_top)
+
+    def _center(self, z_top: Column) -> None:
+        """Choose the constant: a mean of z − v under p, in two parts, `level` and `center`.
+
+        Where the teacher's top class has most of p, its small d is right to all digits only
+        if counting starts there.
+        """
+        from_top = (self.total < 2) | (abs(z_top - self.v_top) * self.beta > 1)
+        self.level = self.ops.where(from_top, z_top, self.v_top)
+        self.x = self._difference()
+        self.center = self._mean(self.x)
+        self.x -= self.center
+        self.d, self.wide = self.x * self.beta, None
+        if self.ops.all_within(self.d, REACH):
+            return
+        if not self._is_clipped_nowhere():
+            self._center_again()
+        self.wide = self.ops.select(~(abs(self.d) <= REACH))
+
+    def _difference(self) -> Rows:
+        """Return (z − v) − (level − v_top), or (z − level) − (v − v_top) if that is rounded less.
+
+        Both are exactly 0 at the teacher's top class, if the level is the student's logit there.
+        """
+        offset = self.level - self.v_top
+        is_large = abs(offset) * self.beta > 1
+        if not self.ops.any(is_large):
+            x = self.z - self.v
+            if self.ops.any(offset != 0):
+                x -= offset
+            return x
+        x = self.z - self.ops.where(is_large, self.level, 0.0)
+        x -= self.v - self.ops.where(is_large, self.v_top, 0.0)
+        x -= self.ops.where(is_large, 0.0, offset)
         return x
-    x = z - ops.where(is_large, level, 0.0)
-    x -= v - ops.where(is_large, v_top, 0.0)
-    x -= ops.where(is_large, 0.0, offset)
-    return x
+
+    def _mean(self, x: Rows) -> Column:
+        return self.ops.row_sum(self.p * x) / self.total
+
+    def _is_clipped_nowhere(self) -> bool:
+        """Whether `_center_again` would change nothing, for no x reaches ±CLIP/β."""
+        return self.ops.all_within(self.d, 0.75 * CLIP) and self.ops.all_within(
+            self.center * self.beta, 0.2 * CLIP
+        )
+
+    def _center_again(self) -> None:
+        """Center where some |d| is large.
+
+        A class with a tiny p and x → −∞ would draw the mean away from all others, though it
+        adds but −p to M: so an x beyond ±CLIP/β counts as that. Where the top class is the
+        outlier, or an exponential may overflow, counting starts from the logarithm of
+        Σ e^(βz) / Σ e^(βv), which is less exact but nowhere far off.
+        """
+        x, center = self._clipped()
+        z_max = self.ops.row_max(self.z)
+        is_outlier = abs(center) * self.beta > CLIP / 2
+        is_outlier = is_outlier | ((z_max - self.level) * self.beta > CLIP)
+        if self.ops.any(is_outlier):
+            q = self.ops.exp_((self.z - z_max) * self.beta)
+            log_sum = self.ops.log(self.ops.row_sum(q) / self.total)
+            self.level = self.ops.where(is_outlier, z_max + log_sum / self.beta, self.level)
+            x, center = self._clipped()
+        x -= center
+        self.x, self.center, self.d = x, center, x * self.beta
+
+    def _clipped(self) -> tuple[Rows, Column]:
+        """Return z − v counted from the level, and its clipped mean."""
+        x = self._difference()
+        if self.ops.any(~(abs(x) < math.inf)):
+            excluded = (self.z == -math.inf) & (self.v == -math.inf)
+            x = self.ops.where(excluded, 0.0, x)
+        return x, self._mean(self.ops.clip(x, -CLIP / self.beta, CLIP / self.beta))
+
+    def wide_exponentials(self) -> Any:
+        """Return p eᵈ of the wide entries, each as an exponential of its own.
+
+        p may underflow, eᵈ overflow, and the logits of one network may be so large that
+        their difference holds no digit of the other's.
+        """
+        assert self.wide is not None
+        exponent = self.wide.take(self.z) - self.wide.take_column(self.level)
+        return self.ops.exp_((exponent - self.wide.take_column(self.center)) * self.beta)
 
 
-def _recentered(
-    ops: Operations,
-    z: Rows,
-    v: Rows,
-    v_top: Column,
-    level: Column,
-    p: Rows,
-    total: Column,
-    beta: float,
-) -> tuple[Rows, Column, Column]:
-    """Return z − v less its constant, where some |d| is large, and the constant's two parts.
-
-    A class with a tiny p and a huge |d| would draw the mean away from all others, so in the
-    mean |d| counts up to CLIP only, about as much as it weighs in M. Where the top class
-    itself is the outlier, or an exponential may overflow, counting starts from the logarithm
-    of Σ e^(βz) / Σ e^(βv) instead.
-    """
-    x, center = _less_mean(ops, z, v, v_top, level, p, total, beta)
-    z_max = ops.row_max(z)
-    outlying = ((z_max - level) * beta > CLIP) | (abs(center) * beta > CLIP / 2)
-    if ops.any(outlying):
-        q = ops.exp_((z - z_max) * beta)
-        mean_level = z_max + ops.log(ops.row_sum(q) / total) / beta
-        level = ops.where(outlying, mean_level, level)
-        x, center = _less_mean(ops, z, v, v_top, level, p, total, beta)
-    return x, level, center
-
-
-def _less_mean(
-    ops: Operations,
-    z: Rows,
-    v: Rows,
-    v_top: Column,
-    level: Column,
-    p: Rows,
-    total: Column,
-    beta: float,
-) -> tuple[Rows, Column]:
-    """Return z − v less its clipped mean under p, and that mean counted from the level."""
-    x = _difference(ops, z, v, level, v_top, beta)
-    if ops.any(~(abs(x) < math.inf)):
-        x = ops.where((z == -math.inf) & (v == -math.inf), 0.0, x)
-    bound = CLIP / beta
-    center = ops.row_sum(p * ops.clip(x, -bound, bound)) / total
-    x -= center
-    return x, center
-
-
-def _wide_terms(
-    ops: Operations, p: Any, x: Any, exponent: Any, beta: float, unit: float
-) -> tuple[Any, Any]:
-    """Return unit·p (eᵈ − 1) and unit²·p φ(d) of the entries with a large |d|.
-
-    p eᵈ is an exponential of its own: p may underflow, eᵈ overflow, and the logits of one
-    network may be so large that their difference holds no digit of the other's.
-    """
-    p_expm1 = ops.exp_(exponent * beta)
-    p_expm1 -= p
-    p_expm1 *= unit
-    return p_expm1, unit * (p_expm1 - _product(ops, p, x))
+def _wide_terms(pair: _Pair, x: Rows, unit: float) -> tuple[Any, Any]:
+    """Return unit·p (eᵈ − 1) and unit²·p φ(d) of the wide entries, where x = unit·d."""
+    assert pair.wide is not None
+    p, x = pair.wide.take(pair.p), pair.wide.take(x)
+    p_expm1 = unit * (pair.wide_exponentials() - p)
+    return p_expm1, unit * (p_expm1 - _product(pair.ops, p, x))
 
 
 def _product(ops: Operations, p: Rows, x: Rows) -> Rows:
@@ -226,10 +229,10 @@ def _product(ops: Operations, p: Rows, x: Rows) -> Rows:
 
 
 def _series(p: Rows, x: Rows, d: Rows, coefficients: list[float]) -> tuple[Rows, Rows]:
-    """Return p·expm1(d)·x/d and p·φ(d)·(x/d)², where |d| ≤ REACH.
+    """Return unit·p (eᵈ − 1) and unit²·p φ(d), where x = unit·d and |d| ≤ REACH.
 
     With  h = ½ − d g(d²) = ½ − (½d coth ½d − 1)/d,
-    expm1(d) = eᵈ − 1 = d / (1 − d h)  and  φ(d) = d h expm1(d).
+    eᵈ − 1 = d / (1 − d h)  and  φ(d) = d h (eᵈ − 1).
     """
     square = d * d
     *lower, highest = coefficients
@@ -245,6 +248,20 @@ def _series(p: Rows, x: Rows, d: Rows, coefficients: list[float]) -> tuple[Rows,
     h *= x
     h *= p_expm1
     return p_expm1, h
+
+
+def _loss(pair: _Pair, s: Column, m: Column, unit: float) -> Column:
+    """Return unit²·KL = unit²·(S − (M − log(1 + M))), given s = unit²·S and m = unit·M."""
+    ops, plain_m = pair.ops, m / unit
+    correction = _correction_ratio(ops, plain_m) * m * m
+    if ops.any(s == math.inf):
+        correction = ops.where(s == math.inf, 0.0, correction)
+    loss = s - correction
+    if pair.wide is not None and ops.any(plain_m > 1):  # then both are large
+        mean = ops.row_sum(_product(ops, pair.p, pair.d)) / pair.total
+        loss = ops.where(plain_m > 1, (ops.log1p(plain_m) - mean) * unit * unit, loss)
+    loss *= loss > 0  # not below 0 by rounding; nan stays
+    return loss
 
 
 def _correction_ratio(ops: Operations, m: Column) -> Column:

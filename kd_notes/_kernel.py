@@ -9,13 +9,13 @@ before it.
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kd_notes._checks import FloatArray
-from kd_notes._formulas import inverse_temperature, loss_and_slope
+from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
@@ -88,7 +88,7 @@ class _Batch:
         *self.shape, self.classes = student.shape
         self.dtype, self.rows = dtype, math.prod(self.shape)
         shapes = [(self.rows, self.classes)] * 2 + [(self.rows,), (self.rows, self.classes)]
-        self.arrays = [student, teacher, loss, grad]
+        self.arrays: list[Any] = [student, teacher, loss, grad]
         self.is_matrix = True
         try:
             self.arrays = [
@@ -169,15 +169,17 @@ class _Computation:
     def _sure(self, rows: Rows, last: bool = False) -> float:
         """Return which part of the rows is left to `_quick`: where KL may be large enough."""
         loss, slope, factor = loss_and_slope(
-            _Operations, *self.batch.load(rows), self.beta, self.scaled
+            OPERATIONS, *self.batch.load(rows), self.beta, self.scaled
         )
         self.batch.store(rows, loss, slope, factor * self.grad_factor)
         if last:
             return 0.0
-        return self._leave(self.apart, rows, ~(loss / self.unit / self.unit < 0.999 * self.least_kl))
+        return self._leave(
+            self.apart, rows, ~(loss / self.unit / self.unit < 0.999 * self.least_kl)
+        )
 
     @staticmethod
-    def _leave(others: list[NDArray[np.intp]], rows: Rows, condition: FloatArray) -> float:
+    def _leave(others: list[NDArray[np.intp]], rows: Rows, condition: NDArray[np.bool_]) -> float:
         left = np.flatnonzero(condition)
         if left.size:
             others.append(_numbers(rows)[left])
@@ -274,7 +276,8 @@ class _Selection:
         self.where = np.flatnonzero(_flat(condition))
 
     def take(self, rows: FloatArray) -> FloatArray:
-        return _flat(rows)[self.where]
+        entries: FloatArray = _flat(rows)[self.where]
+        return entries
 
     def take_column(self, column: FloatArray) -> FloatArray:
         rows, classes = self.shape
@@ -287,13 +290,15 @@ class _Selection:
 
 def _flat(rows: FloatArray) -> FloatArray:
     """Return all entries of a block, in the order in which they are stored, without a copy."""
-    return rows.reshape(-1, order="A", copy=False)
+    entries: FloatArray = rows.reshape(-1, order="A", copy=False)
+    return entries
 
 
 class _Operations:
     """The operations of `_formulas.py` in NumPy."""
 
-    exp, log, log1p, where, clip = np.exp, np.log, np.log1p, np.where, np.clip
+    exp, log, log1p = staticmethod(np.exp), staticmethod(np.log), staticmethod(np.log1p)
+    where, clip = staticmethod(np.where), staticmethod(np.clip)
     row_sum, row_max = staticmethod(_sum), staticmethod(_max)
     normalizer = staticmethod(_normalizer)
     select = _Selection
@@ -325,3 +330,6 @@ class _Operations:
     @staticmethod
     def all_within(x: FloatArray, bound: float) -> bool:
         return bool(max(x.max(), -x.min()) <= bound)
+
+
+OPERATIONS = cast(Operations, _Operations())

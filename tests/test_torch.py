@@ -32,8 +32,11 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import kd_notes.torch as kd_torch  # noqa: E402
-from kd_notes.torch import _soft_loss  # noqa: E402
-from kd_notes.torch import KnowledgeDistillationLoss, kd_loss  # noqa: E402
+from kd_notes.torch import (  # noqa: E402
+    KnowledgeDistillationLoss,
+    _soft_loss,
+    kd_loss,
+)
 
 INF = math.inf
 HALVES = [torch.float16, torch.bfloat16]
@@ -550,7 +553,7 @@ def test_extra_memory_on_another_device_is_a_few_blocks_beside_the_gradient(rng,
 def test_half_precision_is_converted_block_by_block(rng, monkeypatch):
     monkeypatch.setattr(_soft_loss, "SMALL_BLOCK", 2**14)
     student = torch.tensor(rng.normal(size=(512, 1000)), dtype=torch.bfloat16)
-    with mock.patch.object(_soft_loss, "_numpy_can_read", lambda *tensors: True):
-        with LiveMemory() as memory:
-            kd_loss(student, student, 4.0)
+    can_read = mock.patch.object(_soft_loss, "_numpy_can_read", return_value=True)
+    with can_read, LiveMemory() as memory:
+        kd_loss(student, student, 4.0)
     assert memory.peak < (1 + 2.5) * student.nbytes  # the gradient is in float32

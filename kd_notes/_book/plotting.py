@@ -143,7 +143,7 @@ def _draw_gradient(axes: Axes, student: Logits, teacher: Logits, temperature: fl
 def _draw_loss(axes: Axes, student: Logits, teacher: Logits, temperature: float) -> None:
     x_infinity = 3000.0  # the position of infinity on the axis
     x = np.minimum(TEMPERATURES, x_infinity)
-    losses = [kd_loss(student, teacher, tau) for tau in TEMPERATURES]
+    losses = [float(kd_loss(student, teacher, tau)) for tau in TEMPERATURES]
     limit = losses[-1]
     lower, upper = _bounds(student, teacher, limit)
     top = max(1.15 * np.ptp(student - teacher) ** 2 / 8, 0.1)  # above all losses, by Proposition 5

@@ -30,7 +30,9 @@ def are_indices(labels: Tensor, logits: Tensor) -> bool:
         raise TypeError(f"labels must be a tensor of indices or of distributions; got {came}")
     if labels.shape == logits.shape:
         tolerance = 1e-2 if labels.dtype in (torch.float16, torch.bfloat16) else 1e-5
-        off = (labels.sum(-1, dtype=torch.promote_types(labels.dtype, torch.float32)) - 1).abs() > tolerance
+        off = (
+            labels.sum(-1, dtype=torch.promote_types(labels.dtype, torch.float32)) - 1
+        ).abs() > tolerance
         _require(~(off | (labels < 0).any(-1)), labels, "distributions over the last axis")
         return False
     if labels.shape == logits.shape[:-1] and not labels.is_floating_point():

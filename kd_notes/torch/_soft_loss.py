@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from kd_notes._checks import as_temperature
-from kd_notes._formulas import inverse_temperature, loss_and_slope
+from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope
 from kd_notes._kernel import soft_loss_and_grad
 from kd_notes.torch._checks import require_logits
 
@@ -142,12 +141,16 @@ def _by_numpy(
 ) -> None:
     """Fill loss and gradient from the NumPy core, which reads and writes the tensors' memory."""
     if torch.bfloat16 in (student.dtype, teacher.dtype):  # NumPy has no such dtype
-        for z, v, l, g in _row_blocks(SMALL_BLOCK, student, teacher, loss, grad):
-            _by_numpy(z.float(), v.float(), temperature, scaled, l, g)
+        for z, v, *results in _row_blocks(SMALL_BLOCK, student, teacher, loss, grad):
+            _by_numpy(z.float(), v.float(), temperature, scaled, *results)
         return
-    z, v = student.detach().numpy(), teacher.numpy()
     soft_loss_and_grad(
-        z, v, temperature, scaled=scaled, loss=loss.numpy(), grad=grad.numpy()
+        student.detach().numpy(),
+        teacher.numpy(),
+        temperature,
+        scaled=scaled,
+        loss=loss.numpy(),
+        grad=grad.numpy(),
     )
 
 
@@ -155,13 +158,14 @@ def _by_torch(
     student: Tensor, teacher: Tensor, temperature: float, scaled: bool, loss: Tensor, grad: Tensor
 ) -> None:
     """Fill loss and gradient by PyTorch's operations, without a branch on a tensor's numbers."""
-    beta, huge = _beta(temperature, loss.dtype), torch.finfo(loss.dtype).max
-    for z, v, l, g in _row_blocks(BLOCK, student, teacher, loss, grad):
+    dtype, beta = loss.dtype, _beta(temperature, loss.dtype)
+    unit = 1.0 if scaled else min(1 / temperature, torch.finfo(dtype).max)
+    for z, v, losses, grads in _row_blocks(BLOCK, student, teacher, loss, grad):
         block_loss, slope, factor = loss_and_slope(
-            Operations, z.to(loss.dtype), v.to(loss.dtype), beta, scaled
+            OPERATIONS, z.to(dtype), v.to(dtype), beta, scaled
         )
-        l.copy_(block_loss.squeeze(-1))
-        g.copy_(slope * (factor if scaled else factor * min(1 / temperature, huge)))
+        losses.copy_(block_loss.squeeze(-1))
+        grads.copy_(slope * (factor * unit))
 
 
 def _row_blocks(
@@ -198,11 +202,12 @@ class _Selection:
         return torch.where(self.condition, values, rows)
 
 
-class Operations:
+class _Operations:
     """The operations of `_formulas.py` in PyTorch; nothing depends on a tensor's numbers."""
 
-    exp, log, log1p, where, clip = torch.exp, torch.log, torch.log1p, torch.where, torch.clip
-    exp_ = torch.exp_
+    exp, exp_, log = staticmethod(torch.exp), staticmethod(torch.exp_), staticmethod(torch.log)
+    log1p, where = staticmethod(torch.log1p), staticmethod(torch.where)
+    clip = staticmethod(torch.clip)
     select = _Selection
 
     @staticmethod
@@ -230,7 +235,7 @@ class Operations:
 
     @staticmethod
     def normalizer(exponentials: Tensor) -> Tensor:
-        return Operations.row_sum(exponentials)
+        return _Operations.row_sum(exponentials)
 
     @staticmethod
     def dtype_name(x: Tensor) -> str:
@@ -243,6 +248,9 @@ class Operations:
     @staticmethod
     def all_within(x: Tensor, bound: float) -> bool:
         return False
+
+
+OPERATIONS = cast(Operations, _Operations())
 
 
 def _beta(temperature: float, dtype: torch.dtype) -> float:
