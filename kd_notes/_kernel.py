@@ -281,7 +281,9 @@ class _Selection:
 
     def take_column(self, column: FloatArray) -> FloatArray:
         rows, classes = self.shape
-        return column[self.where % rows if classes <= FEW else self.where // classes, 0]
+        in_rows = self.where % rows if classes <= FEW else self.where // classes
+        entries: FloatArray = column[in_rows, 0]
+        return entries
 
     def put(self, rows: FloatArray, values: FloatArray) -> FloatArray:
         _flat(rows)[self.where] = values
