@@ -494,6 +494,13 @@ def test_the_module_refuses_to_be_made(arguments, message):
         KnowledgeDistillationLoss(**arguments)
 
 
+def test_scaled_is_a_bool():
+    with pytest.raises(TypeError, match=r"scaled must be .*'no'"):
+        kd_loss(Z, Z, scaled="no")
+    with pytest.raises(TypeError, match=r"scaled must be .*'no'"):
+        KnowledgeDistillationLoss(1, 0, scaled="no")
+
+
 @pytest.mark.parametrize("page", ["README.md", "book/training.md"])
 def test_the_lines_to_copy_run(page):
     x, labels = torch.ones(6, 4), torch.arange(6) % 3
