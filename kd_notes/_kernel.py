@@ -21,11 +21,11 @@ BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
 BUFFER = 1024  # at most a row: into a longer one NumPy copies a row's number once a class
 
-# `_quick` is used where KL and the largest |q − p| are at least this. Its error is the rounding
-# of the exponentials, at most two eps, in float32 five, and of long sums, divided by KL.
-LEAST_KL = {"float32": 1 / 6, "float64": 1 / 14}
-LEAST_KL_OF_MANY = 1 / 4  # where there are more than FEW classes
-LEAST_SLOPE = 1 / 8  # of the largest p
+# `_quick` is used where KL, and the largest |q − p| relative to the largest p, are at least
+# this. Its error is the rounding of the exponentials, at most two eps, in float32 five, and of
+# the normalizers, divided by either. The second numbers are for more than FEW classes.
+LEAST_KL = {"float32": (1 / 6, 1 / 4), "float64": (1 / 14, 1 / 4)}
+LEAST_SLOPE = (0.4, 0.25)
 
 Rows: TypeAlias = "slice | NDArray[np.intp]"  # which rows of a batch
 
@@ -134,8 +134,8 @@ class _Computation:
         self.scaled, self.unit = scaled, 1 / self.beta if scaled else 1.0
         self.grad_factor = 1.0 if scaled else min(1 / temperature, float(info.max))
         self.batch, self.step = batch, max(1, BLOCK // (batch.classes * batch.dtype.itemsize))
-        many = batch.classes > FEW
-        self.least_kl = LEAST_KL_OF_MANY if many else LEAST_KL[batch.dtype.name]
+        self.least_kl = LEAST_KL[batch.dtype.name][batch.classes > FEW]
+        self.least_slope = LEAST_SLOPE[batch.classes > FEW]
         self.close: list[NDArray[np.intp]] = []  # rows left by `_quick`
         self.apart: list[NDArray[np.intp]] = []  # rows left by `loss_and_slope`
 
@@ -160,10 +160,10 @@ class _Computation:
 
     def _quick(self, rows: Rows) -> float:
         """Return which part of the rows is left to `loss_and_slope`."""
-        kl, slope, total, largest = _quick(*self.batch.load(rows), self.beta)
+        kl, slope, total, largest = _quick(*self.batch.load(rows), self.beta, self.least_slope)
         factor = self.unit * self.grad_factor / total
         self.batch.store(rows, kl * self.unit * self.unit, slope, factor)
-        is_close = (kl < self.least_kl) | (largest < LEAST_SLOPE)
+        is_close = (kl < self.least_kl) | (largest < self.least_slope)
         return self._leave(self.close, rows, is_close)
 
     def _sure(self, rows: Rows, last: bool = False) -> float:
@@ -229,7 +229,9 @@ def _normalizer(exponentials: FloatArray) -> FloatArray:
     return total
 
 
-def _quick(z: FloatArray, v: FloatArray, beta: float) -> tuple[FloatArray, ...]:
+def _quick(
+    z: FloatArray, v: FloatArray, beta: float, least_slope: float
+) -> tuple[FloatArray, ...]:
     """Return KL, q − p times the normalizer of p, that, and the largest |q − p| of n rows.
 
     The largest is relative to the largest p, and may be less than it is if it suffices.
@@ -256,15 +258,15 @@ def _quick(z: FloatArray, v: FloatArray, beta: float) -> tuple[FloatArray, ...]:
     if has_excluded:
         x[only_by_student] = -np.inf  # even if p has underflowed
     kl = _sum(np.subtract(q, x, out=x)) / total
-    return kl, q, total, _largest(q, log_r)
+    return kl, q, total, _largest(q, log_r, least_slope)
 
 
-def _largest(slope: FloatArray, log_r: FloatArray) -> FloatArray:
-    """Return the largest |slope| of each row, or what it exceeds if that suffices."""
+def _largest(slope: FloatArray, log_r: FloatArray, least: float) -> FloatArray:
+    """Return the largest |slope| of each row, or what it exceeds if that is the least."""
     if slope.shape[1] <= FEW:
         return _max(np.abs(slope))
     largest = np.abs(np.expm1(log_r))  # the largest q less the largest p
-    unsure = np.flatnonzero(largest < LEAST_SLOPE)
+    unsure = np.flatnonzero(largest < least)
     if unsure.size:
         largest[unsure] = _max(np.abs(slope[unsure]))
     return largest
