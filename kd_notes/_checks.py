@@ -233,7 +233,7 @@ def _as_real_number(name: str, value: float) -> float:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if math.isinf(number) and value != number:
+    if abs(number) == math.inf and value != number:  # `torch.compile` cannot trace isinf
         raise ValueError(
             f"{name} must fit in a float, whose largest finite value is "
             f"{sys.float_info.max:.3g}; got a larger {type(value).__name__}"

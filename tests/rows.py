@@ -6,7 +6,9 @@ with K. The condition numbers are those of `test_kernel.py`.
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 from operator import mul
 from typing import NamedTuple
 
@@ -76,12 +78,14 @@ def digits(row):
     """Return enough digits for 30 right ones in every number above the smallest normal one."""
     z, v = row.z.astype(float), row.v.astype(float)
     margin = max(np.ptp(x[x > -inf]) for x in (z, v)) / row.tau
-    both = (z > -inf) & (v > -inf)
-    apart = np.diff(np.sort(z[both] - v[both])) / row.tau
-    least = min(apart[apart > 0], default=0.1)  # the divergence is of the order of its square
+    pairs = zip(z, v, strict=True)
+    x = sorted(Fraction(a) - Fraction(b) for a, b in pairs if min(a, b) > -inf)
+    apart = [float(b - a) / row.tau for a, b in pairwise(x) if b > a]
+    least = min(apart, default=0.1)  # the divergence is of the order of its square
     power_of_tau = 0 if row.tau == inf else 2 * abs(np.log10(row.tau))
     smallest = power_of_tau - np.log10(np.finfo(row.dtype).tiny)
-    return 40 + int(min(margin / np.log(10) - 2 * np.log10(min(least, 1)), smallest))
+    least_power = -2 * np.log10(least) if 0 < least < 1 else 0
+    return 40 + int(min(margin / np.log(10) + least_power, smallest))
 
 
 def reference(row):

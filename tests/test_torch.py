@@ -494,6 +494,22 @@ def test_the_module_refuses_to_be_made(arguments, message):
         KnowledgeDistillationLoss(**arguments)
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+def test_labels_in_half_precision_may_be_rounded(dtype):
+    loss = KnowledgeDistillationLoss(2, 0.5)
+    y = torch.tensor([[0.5, 0.5, 0], [0.75, 0.25, 0]], dtype=dtype)
+    assert loss(Z, Z, y + torch.tensor([0, 0, 0.0078125], dtype=dtype)).isfinite()
+    with pytest.raises(ValueError, match=r"got a sum of 1\.01"):
+        loss(Z, Z, y + torch.tensor([0, 0, 0.015625], dtype=dtype))
+
+
+def test_scaled_is_a_bool():
+    with pytest.raises(TypeError, match=r"scaled must be .*'no'"):
+        kd_loss(Z, Z, scaled="no")
+    with pytest.raises(TypeError, match=r"scaled must be .*'no'"):
+        KnowledgeDistillationLoss(1, 0, scaled="no")
+
+
 @pytest.mark.parametrize("page", ["README.md", "book/training.md"])
 def test_the_lines_to_copy_run(page):
     x, labels = torch.ones(6, 4), torch.arange(6) % 3

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kd_notes._checks import as_alpha, as_temperature
+from kd_notes._checks import as_alpha, as_flag, as_temperature
 from kd_notes._distillation import mixture
 from kd_notes.torch._checks import are_indices, require_logits
 from kd_notes.torch._soft_loss import soft_loss, wide
@@ -88,7 +88,7 @@ class KnowledgeDistillationLoss(torch.nn.Module):
         super().__init__()
         self.temperature = as_temperature(temperature)
         self.alpha = as_alpha(alpha)
-        self.scaled = scaled
+        self.scaled = as_flag("scaled", scaled)
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {[*REDUCTIONS]}; got {reduction!r}")
         self.reduction = reduction

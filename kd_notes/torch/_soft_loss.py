@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from kd_notes._checks import as_temperature
+from kd_notes._checks import as_flag, as_temperature
 from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope
 from kd_notes._kernel import soft_loss_and_grad
 from kd_notes.torch._checks import require_logits
@@ -49,8 +49,8 @@ def kd_loss(
     ValueError
         If the shapes differ, there is no class, or the temperature is not above 0.
     TypeError
-        If the logits are no tensors of real floating-point numbers, or the temperature is
-        no real number.
+        If the logits are not tensors of real floating-point numbers, the temperature is
+        not a real number, or `scaled` is not a bool.
 
     Notes
     -----
@@ -82,7 +82,8 @@ def kd_loss(
     True
     """
     require_logits(student_logits, teacher_logits)
-    return soft_loss(student_logits, teacher_logits, as_temperature(temperature), scaled)
+    temperature, scaled = as_temperature(temperature), as_flag("scaled", scaled)
+    return soft_loss(student_logits, teacher_logits, temperature, scaled)
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float, scaled: bool) -> Tensor:
