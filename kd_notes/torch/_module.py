@@ -41,7 +41,7 @@ class KnowledgeDistillationLoss(torch.nn.Module):
         If the temperature is not above 0, alpha is outside [0, 1], or the reduction is
         unknown.
     TypeError
-        If temperature or alpha is not a real number.
+        If temperature or alpha is not a real number, or `scaled` is not a bool.
 
     Notes
     -----
