@@ -20,8 +20,8 @@ book: $(VENV)/installed _build/sources
 	$(BIN)/jupyter-book build . --all -W -n --keep-going
 	@echo "Open $(CURDIR)/$(SITE)/index.html"
 
-# The cached executions know the notebooks but not what those read, so changed code or
-# benchmarks, or a changed environment, begin from nothing.
+# The cached executions know the notebooks but not what those read, so a change
+# of the code, the benchmarks or the environment empties the cache.
 _build/sources: $(READ) constraints.txt pyproject.toml
 	rm -rf _build
 	mkdir _build
@@ -62,7 +62,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/figures.py
 
 # Run the chapters, or one, and store their outputs, as they are committed. A second pass joins
-# the pieces in which printed text happens to arrive; in the first it would come before the run.
+# printed text that arrived in several pieces; in the first pass this would precede the run.
 notebooks: $(VENV)/installed
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute \
 	    --ExecutePreprocessor.record_timing=False $(CHAPTER)

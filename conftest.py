@@ -1,4 +1,4 @@
-"""What pytest passes by where PyTorch is not installed."""
+"""What pytest does not collect where PyTorch is not installed."""
 
 from importlib.util import find_spec
 

@@ -1,6 +1,6 @@
-"""Six ways to the loss and gradient of distillation, each with its inputs at hand.
+"""Six implementations of the KD loss and its gradient.
 
-Every way is a function `prepare(student, teacher, temperature)` that returns a function
+Each is a function `prepare(student, teacher, temperature)` that returns a function
 without arguments. That one computes τ² times the KD loss of each example and the gradient
 of their sum, and returns both as NumPy arrays.
 """
@@ -73,7 +73,7 @@ def jax_way(student, teacher, temperature):
 
 
 def plain_add(student, teacher, temperature):
-    """Read both arrays and write a third: what memory allows, and no loss at all."""
+    """Add both arrays into a third, which measures the access to memory alone."""
     total = np.empty_like(student)
     return lambda: (None, np.add(student, teacher, out=total))
 

@@ -1,9 +1,9 @@
 """Measure speed, memory and accuracy of loss and gradient, and write `results.json`.
 
-Run it by `make bench`; `--rounds 2 --out scratch.json` is a quick trial of it. The ways
-are timed in turn, round after round in one process, so that what slows the machine down
-slows all of them; a ratio of medians is what to quote.
-A short rest before each call keeps the threads of one way, which wait for more work by
+Run it by `make bench`; `--rounds 2 --out scratch.json` is a quick trial of it. The
+implementations are timed in turn, round after round in one process, so that a load on the
+machine slows all of them; ratios of medians are the numbers to quote.
+A short pause before each call keeps the threads of one, which wait for more work by
 spinning, from being timed with the next.
 Extra memory is measured in a process of its own for each, as the peak of resident memory
 above what was there before the call, less the size of the results. Errors are relative to
@@ -42,7 +42,7 @@ def random_logits(shape, dtype):
 
 
 def seconds(shape, dtype, temperature, rounds):
-    """Return the median time of each way, all run in turn."""
+    """Return the median time of each implementation, all run in turn."""
     student, teacher = random_logits(shape, dtype)
     runs = {name: way(student, teacher, temperature) for name, way in WAYS.items()}
     times = {name: [] for name in runs}
@@ -66,9 +66,9 @@ def measure_memory(name, rows, classes, dtype, temperature):
     shape = (int(rows), int(classes))
     run = WAYS[name](*random_logits(shape, dtype), float(temperature))
     results = sum(array.nbytes for array in run() if array is not None)
-    if name in ("kd_notes", "add"):  # these write into memory that is there already
+    if name in ("kd_notes", "add"):  # these write into memory allocated before
         results = 0
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # else what the first call freed serves the second
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # else the second call reuses what the first one freed
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     run()
@@ -92,7 +92,7 @@ def reference(student, teacher, temperature):
 
 
 def errors(dtype, temperature):
-    """Return the largest relative errors of each way over a few rows of 100 classes."""
+    """Return the largest relative errors of each implementation over a few rows of 100 classes."""
     student, teacher = random_logits((20, 100), dtype)
     rows = [reference(*row, temperature) for row in zip(student, teacher, strict=True)]
     found = {}

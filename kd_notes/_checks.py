@@ -77,7 +77,7 @@ def as_flag(name: str, value: object) -> bool:
 
 
 def as_temperature(value: float) -> float:
-    """Return a temperature in `(0, inf]` as a Python float, which never promotes."""
+    """Return a temperature in `(0, inf]` as a Python float, which never changes a dtype."""
     temperature = _as_real_number("temperature", value)
     if not temperature > 0:
         raise ValueError(f"temperature must be greater than 0 (inf is allowed); got {value!r}")
@@ -94,14 +94,14 @@ def as_alpha(value: float) -> float:
 
 def as_array(values: FloatArray, scalar_type: ScalarType) -> FloatArray:
     """Return computed values in the dtype of the result."""
-    with np.errstate(over="ignore"):  # float16 ends at 65504
+    with np.errstate(over="ignore"):  # above 65504
         return values.astype(scalar_type, copy=False)
 
 
 def as_loss(values: FloatArray, scalar_type: ScalarType) -> Loss:
     """Return computed losses in the dtype of the result, that of one example as a number.
 
-    Losses of float16 logits stay in float32, for float16 ends at 65504.
+    Losses of float16 logits stay in float32: the largest number of float16 is 65504.
     """
     scalar_type = np.float32 if scalar_type is np.float16 else scalar_type
     return as_array(values, scalar_type) if values.ndim else scalar_type(values)
@@ -167,7 +167,7 @@ def with_classes(name: str, value: ArrayLike) -> FloatArray:
 
 
 def require_distribution(name: str, array: FloatArray) -> None:
-    """Refuse negative entries and rows that do not sum to one; nan rows pass."""
+    """Refuse negative entries and rows that do not sum to one; rows with nan pass."""
     if (array < 0).any():
         raise ValueError(
             f"{name} must be non-negative; got {np.nanmin(array)} in an array of "
@@ -197,7 +197,7 @@ def to_one_dtype_and_shape(
 
 
 def result_type(arrays: dict[str, FloatArray], *values: ArrayLike) -> ScalarType:
-    """Return the scalar type of the result, from the arrays and from the inputs they were."""
+    """Return the scalar type of the result, from the arrays and the inputs they were made from."""
     if not any(hasattr(value, "dtype") for value in values):
         return float
     scalar_type: ScalarType = np.result_type(*(a.dtype for a in arrays.values())).type
@@ -257,7 +257,7 @@ def _is_masked(value: object) -> bool:
 
 
 def _overlaps_itself(array: NDArray[Any]) -> bool:
-    """Whether entries share memory, as where a stride is 0 or a window slides.
+    """Whether entries share memory, as with a stride of 0 or in a sliding window.
 
     They do not if each stride, from the smallest up, exceeds what the axes before it span.
     """

@@ -1,4 +1,4 @@
-"""Labels as class indices or as distributions, and the checks that tell them apart."""
+"""Labels as class indices or as distributions, and the checks that distinguish them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def as_logits_and_labels(
     """Return the named logits and, last, the labels as distributions `(..., K)`.
 
     Integers with fewer axes than the logits are class indices, and so is an empty list.
-    Other labels are distributions. What may be either is refused. Class indices have no
-    influence on the dtype.
+    Other labels are distributions. Labels that could be either are refused. Class indices
+    have no influence on the dtype.
     """
     arrays = {name: with_classes(name, value) for name, value in named.items()}
     scalar_type = result_type(arrays, *named.values())
@@ -67,7 +67,7 @@ def one_hot_rows(
 
 
 def _as_labels(name: str, labels: ArrayLike) -> NDArray[Any]:
-    """Return labels as an array; a list without entries has indices, as in NumPy's indexing."""
+    """Return labels as an array; an empty list holds class indices, as in NumPy's indexing."""
     array = real_array(name, labels, integers=True)
     return array if array.size or hasattr(labels, "dtype") else array.astype(np.intp)
 
@@ -75,19 +75,19 @@ def _as_labels(name: str, labels: ArrayLike) -> NDArray[Any]:
 def _are_indices(name: str, labels: NDArray[Any], *logits_shapes: tuple[int, ...]) -> bool:
     """Whether labels are class indices for logits of these shapes, and not distributions."""
     axes = sorted(map(len, logits_shapes))
-    may_be_distributions = labels.shape[-1:] == logits_shapes[0][-1:]
+    can_be_distributions = labels.shape[-1:] == logits_shapes[0][-1:]
     if is_integer(labels):
-        if axes[0] <= labels.ndim < axes[-1] and may_be_distributions:
+        if axes[0] <= labels.ndim < axes[-1] and can_be_distributions:
             raise ValueError(
-                f"{name} of dtype {labels.dtype} and shape {labels.shape} may be class indices "
-                f"or distributions beside logits of shapes {' and '.join(map(str, logits_shapes))}"
+                f"{name} of dtype {labels.dtype} and shape {labels.shape} could be class indices "
+                f"or distributions for logits of shapes {' and '.join(map(str, logits_shapes))}"
                 ": give distributions as floats, or all logits the same number of axes"
             )
         return labels.ndim < axes[-1]
-    may_be_indices = not may_be_distributions or any(
+    can_be_indices = not can_be_distributions or any(
         labels.shape == shape[-1 - labels.ndim : -1] for shape in logits_shapes
     )
-    if labels.ndim < axes[0] and may_be_indices and (labels == np.floor(labels)).all():
+    if labels.ndim < axes[0] and can_be_indices and (labels == np.floor(labels)).all():
         raise TypeError(
             f"{name} must be integer class indices (...) or distributions (..., K); got whole "
             f"numbers of dtype {labels.dtype} with shape {labels.shape}: convert class indices "

@@ -1,7 +1,7 @@
 """Every way in which the library computes the soft loss and its gradient, called alike.
 
-PyTorch runs the formulas without branches where it cannot look at the numbers: in a compiled
-graph, and on a device other than the CPU. `torch-branchless` runs that way here.
+PyTorch runs the formulas without branches where it does not read the values: in a compiled
+graph, and on a device other than the CPU. `torch-branchless` does so on the CPU.
 """
 
 from contextlib import contextmanager, nullcontext
@@ -25,7 +25,7 @@ def by_torch(student, teacher, temperature, scaled=True):
 
 @contextmanager
 def one_thread(torch):
-    """Let PyTorch work alone: on a machine that others share, its threads wait for each other."""
+    """Run PyTorch on one thread: on a busy machine its threads wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -42,7 +42,7 @@ def by_numpy(student, teacher, temperature, scaled=True):
 
 
 def branchless():
-    """Let `kd_notes.torch` compute on a CPU as it does elsewhere."""
+    """Let `kd_notes.torch` compute on a CPU as it does on other devices."""
     return mock.patch("kd_notes.torch._soft_loss._numpy_can_read", _no)
 
 

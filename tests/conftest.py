@@ -1,4 +1,4 @@
-"""What every test may count on: the same random numbers and examples in each run."""
+"""What every test shares: the same random numbers and examples in each run."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Rows to begin a search from, and the steps by which it goes on.
+"""Rows to begin a search from, and the random changes by which it goes on.
 
 A family takes a generator, the counts of the blocks and eps, and returns student and teacher
 logits in units of the temperature.
@@ -105,14 +105,14 @@ def both_saturated(rng, counts, eps):
 
 
 def tail_near_eps(rng, counts, eps):
-    """The teacher's other classes hold about eps, each or in all."""
+    """The teacher's probability of the other classes is about eps, of each or of all."""
     z, v = normal(rng, counts), rng.normal(size=counts.size) * 0.01
     v[0] = -np.log(eps * rng.uniform(0.2, 3)) + rng.choice([0, np.log(counts[1:].sum())])
     return z, v
 
 
 def at_threshold(rng, counts, eps):
-    """The divergence is what the kernels compare it with, within a little."""
+    """The divergence is near one of the thresholds at which kernels branch."""
     v, x = normal(rng, counts), rng.normal(size=counts.size)
     target = rng.choice(THRESHOLDS) * (1 + rng.normal() * power(rng, -6, -1))
     low, high = 0.0, 100.0

@@ -1,4 +1,4 @@
-"""What the library is held against: the equations at 120 digits, and two derivatives.
+"""What the library is compared with: the equations at 120 digits, and two derivatives.
 
 Each reference is its equation, term by term, on one example whose numbers are taken
 exactly as they are. 120 digits leave 50 beside a probability of 1 - e^-150.
@@ -25,7 +25,7 @@ def exact(numbers):
 def softmax(logits, temperature=1.0):  # Eq. 7
     top = max(logits)
     weights = [mp.exp((z - top) / temperature) for z in logits]
-    total = sum(weights)  # fsum is exact, and takes ages over e^-1000000 beside 1
+    total = sum(weights)  # fsum is exact, but slow for e^-1000000 beside 1
     return [w / total for w in weights]
 
 

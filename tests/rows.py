@@ -1,8 +1,8 @@
-"""A row of logits in blocks of equal classes, and what is true of it.
+"""A row of logits in blocks of equal classes, its loss, gradient and condition numbers.
 
-The reference is the definition, summed with mpmath to as many digits as the logits ask for.
-Classes that share both logits are one block with a count, so that K costs it nothing. The
-condition numbers are those of `test_kernel.py`.
+The reference is the definition, summed with mpmath to as many digits as the logits require.
+Classes that share both logits are one block with a count, so that its cost does not grow
+with K. The condition numbers are those of `test_kernel.py`.
 """
 
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class Reference(NamedTuple):
 
 
 def digits(row):
-    """Return enough digits for 30 of whatever is above the smallest normal number."""
+    """Return enough digits for 30 right ones in every number above the smallest normal one."""
     z, v = row.z.astype(float), row.v.astype(float)
     margin = max(np.ptp(x[x > -inf]) for x in (z, v)) / row.tau
     pairs = zip(z, v, strict=True)

@@ -1,13 +1,13 @@
-"""Search for the rows on which the promise is worst kept: hill climbing from many families.
+"""Search for the rows with the largest errors: hill climbing from many families of rows.
 
 A score is an error in units of eps (1 + condition number): the promise is that none exceeds
-16, wherever the condition number leaves something to promise. A row that yields a nan, a
-negative loss, or a loss of the student's own logits scores infinity.
+16, wherever the condition number is below 1/eps. A row that yields a nan, a negative loss, or a
+nonzero loss of the student against itself scores infinity.
 
     python tests/search.py --backend numpy --dtype float32 --seconds 600 --seed 1
 
 prints the worst row of each family, as it can be pasted into `worst_rows.py`, and exits
-with 1 where the promise is broken.
+with 1 if the promise is broken.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from numpy import inf
 from rows import Row, largest, reference
 
 PROMISE = 16
-BROOD = 32  # so many rows are one step of a climb
-PATIENCE = 10  # steps without a gain
+ROWS_PER_STEP = 32
+PATIENCE = 10  # steps without a larger score
 OBJECTIVES = ["loss", "grad", "both"]
 
 
@@ -81,12 +81,15 @@ def score(row, loss, grad):
         if top > float(finfo.max) / 2 or overflows_for_a_mask(row, true.loss, finfo):
             return Score(of_loss, 0.0)
         least, most = row.by_block(grad)
-        off = max(largest(map(sub, end, true.grad)) for end in (least, most))
-        return Score(of_loss, in_units(off, top, true.grad_condition, finfo))
+        error = max(largest(map(sub, end, true.grad)) for end in (least, most))
+        return Score(of_loss, in_units(error, top, true.grad_condition, finfo))
 
 
 def overflows_for_a_mask(row, loss, finfo):
-    """Whether the loss of what one network excludes overflows: the gradient is only finite."""
+    """Whether the loss of a class that one network excludes overflows.
+
+    Only a finite gradient is promised there.
+    """
     return float(finfo.max) / 2 < loss < inf and (np.isinf(row.z) != np.isinf(row.v)).any()
 
 
@@ -99,19 +102,22 @@ def in_units(error, true, condition, finfo):
 
 
 def breaks_a_law(row, rows, backend):
-    """Whether a row is another beside others, costs against itself, or has a tilted gradient."""
+    """Whether a result depends on the rows beside it, or breaks a law that holds for each row.
+
+    The loss of the student against itself is 0, and so is the sum of the gradient.
+    """
     beside = [other for other in rows if kind(other) == kind(row)][:3]
     alone, among = compute([row], backend), compute([*beside, row], backend)
     differs = any(a[-1].tobytes() != b[-1].tobytes() for a, b in zip(alone, among, strict=True))
     z = row.logits()[0][np.newaxis]
-    costs = np.any(backend(z, z, row.tau, row.scaled)[0])
-    return costs or (differs and backend is by_numpy) or tilts(row, alone[1])
+    has_self_loss = np.any(backend(z, z, row.tau, row.scaled)[0])
+    return has_self_loss or (differs and backend is by_numpy) or has_wrong_sum(row, alone[1])
 
 
-def tilts(row, grad):
-    """Whether the gradient's sum is not 0 beside the probabilities that it is a difference of."""
-    kept = np.maximum(row.z, row.v) > -inf
-    size = float(np.max(abs(row.z[kept]) + abs(row.v[kept])))  # inf where one excludes alone
+def has_wrong_sum(row, grad):
+    """Whether the gradient's sum exceeds what the rounding of the probabilities explains."""
+    included = np.maximum(row.z, row.v) > -inf
+    size = float(np.max(abs(row.z[included]) + abs(row.v[included])))  # inf: excluded by one
     unit = min(row.tau, size) if row.scaled else 1 / row.tau
     finfo = np.finfo(row.dtype)
     excess = abs(grad.sum(dtype=np.longdouble)) - grad.size * float(finfo.tiny)
@@ -122,13 +128,13 @@ def search(backend, dtype, seed, families=tuple(FAMILIES), objectives=OBJECTIVES
     """Yield family, row and score of each step, climb after climb, without end."""
     rng = np.random.default_rng(seed)
     for objective, family in cycle(product(objectives, families)):
-        rows = [begin(family, dtype, rng) for _ in range(BROOD)]
+        rows = [begin(family, dtype, rng) for _ in range(ROWS_PER_STEP)]
         for step in islice(climb(rows, backend, objective, rng, limit(family)), steps):
             yield family, *step
 
 
 def climb(rows, backend, objective, rng, largest_logit):
-    """Yield the worst of the rows and its score, again and again of those around it."""
+    """Yield the worst of the rows and its score, and again for random changes to it."""
     worst, idle = -1.0, 0
     while idle < PATIENCE and worst < inf:
         scores = evaluate(rows, backend)
@@ -139,7 +145,7 @@ def climb(rows, backend, objective, rng, largest_logit):
         idle = 0 if getattr(found, objective) > worst else idle + 1
         worst = getattr(found, objective)
         yield row, found
-        rows = [row, *(mutated(row, rng, largest_logit) for _ in range(BROOD - 1))]
+        rows = [row, *(mutated(row, rng, largest_logit) for _ in range(ROWS_PER_STEP - 1))]
 
 
 def worst_rows(steps, seconds=inf):
@@ -159,7 +165,7 @@ def worst_rows(steps, seconds=inf):
 
 def report_progress(steps, elapsed, findings):
     worst = max((finding.score for finding in findings.values()), default=0)
-    rate = steps * BROOD / elapsed
+    rate = steps * ROWS_PER_STEP / elapsed
     line = f"\r{elapsed:6.0f} s  {steps:7} steps  {rate:5.0f} rows/s  worst {worst:8.3g}"
     print(line, end="", file=sys.stderr, flush=True)
 

@@ -1,7 +1,7 @@
 """Random arguments for the laws.
 
 Logits are multiples of 1/16, so that a shift by a whole number, a permutation and the
-difference of two logits are exact, and a law has only the library's rounding to forgive.
+difference of two logits are exact, and a law needs a tolerance for the library's rounding alone.
 """
 
 import numpy as np

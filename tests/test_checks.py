@@ -326,7 +326,7 @@ def test_integers_that_may_be_indices_or_distributions(name):
     one_hot = np.array([[0, 1, 0], [1, 0, 0]])
     networks = {"student_logits": np.zeros((2, 3)), "teacher_logits": np.zeros((4, 2, 3))}
     text = (
-        "hard_labels of dtype int64 and shape (2, 3) may be class indices or distributions beside "
+        "hard_labels of dtype int64 and shape (2, 3) could be class indices or distributions for "
         "logits of shapes {} and {}: give distributions as floats, or all logits the same number "
         "of axes"
     )

@@ -55,7 +55,7 @@ def assert_close_by_row(actual, expected, tolerance):
 
 
 # The logits differ by about their own size, so that the loss has a condition number of
-# 2 to 4 in them, and 16 eps for each unit of it is what the design promises.
+# 2 to 4 in them, and 16 eps for each unit of it is the promise.
 FEW = 64
 
 # Among the logits of the laws, up to 16 and as near as 1/16, the condition number goes up
@@ -127,7 +127,7 @@ def test_one_pass_gives_what_two_give(temperature, scaled, student, teacher):
     out = np.full((6, 4), np.nan)
     loss, grad = kd_loss_and_grad(student, teacher, temperature, scaled=scaled, out=out)
     assert grad is out
-    # The same arithmetic, which may be arranged otherwise where one result is not wanted.
+    # The same arithmetic, which may be arranged otherwise if one result is not asked for.
     expected = kd_loss(student, teacher, temperature, scaled=scaled)
     assert_allclose(loss, expected, rtol=8 * EPS)
     expected = kd_grad(student, teacher, temperature, scaled=scaled)
@@ -238,14 +238,14 @@ def test_loss_lies_between_multiples_of_its_limit(pair, temperature):  # proposi
     student, teacher = pair
     loss, limit = kd_loss(student, teacher, temperature), regularized_logit_matching_loss(*pair)
     factor = np.exp(max(np.ptp(student), np.ptp(teacher)) / temperature)
-    # Both ends touch as the temperature grows: allow the rounding of both losses.
+    # Both ends touch as the temperature grows: this allows for the rounding of both losses.
     assert limit / factor * (1 - LAW) <= loss <= limit * factor * (1 + LAW)
 
 
 @given(LOGIT_PAIRS, TEMPERATURES)
 def test_loss_is_below_an_eighth_of_the_squared_range(pair, temperature):  # proposition 5
     student, teacher = pair
-    # Two classes attain it at infinite temperature: allow the rounding of the loss.
+    # Two classes attain it at infinite temperature: this allows for the rounding of the loss.
     bound = np.ptp(student - teacher) ** 2 / 8
     assert kd_loss(student, teacher, temperature) <= bound * (1 + LAW)
 
@@ -302,13 +302,13 @@ def test_excluded_classes():
     loss, grad = kd_loss_and_grad([0.0, 0.0, 0.0], [0.0, 0.0, -inf])
     assert_allclose(loss, log3 - np.log(2), rtol=4 * EPS)
     assert_allclose(grad, [-1 / 6, -1 / 6, 1 / 3], atol=EPS)
-    # By the teacher, of a student that all but excludes it too: 16 eps a unit of 20.
+    # By the teacher, of a student whose probability for it is tiny too: 16 eps a unit of 20.
     loss, grad = kd_loss_and_grad([0.0, 0.0, -20.0], [0.0, 0.0, -inf])
     rest = np.exp(-20) / 2
     assert_allclose(loss, np.log1p(rest), rtol=320 * EPS)
     share = rest / (1 + rest)
     assert_allclose(grad, [-share / 2, -share / 2, share], rtol=320 * EPS)
-    # By the student: infinitely wrong, with a finite way back.
+    # By the student: the loss is inf, the gradient finite.
     loss, grad = kd_loss_and_grad([-inf, 0.0, 0.0], [0.0, 0.0, 0.0])
     assert loss == inf
     assert_allclose(grad, [-1 / 3, 1 / 6, 1 / 6], atol=EPS)
@@ -357,7 +357,7 @@ def test_combined_gradient_is_the_derivative(scaled, student, teacher, labels):
 
 @pytest.mark.parametrize("temperature", [2.0, np.inf])
 def test_ends_of_alpha_are_the_terms_themselves(temperature, student, teacher):
-    student[0, 1] = -np.inf  # the label and the teacher believe in it: both terms are inf
+    student[0, 1] = -np.inf  # the label and the teacher give it probability: both terms are inf
     args = student, teacher, [1, 0, 2, 3, 1, 0], temperature
     hard, soft = (student, args[2]), (student, teacher, temperature)
     assert_array_equal(knowledge_distillation_loss(*args, 0), cross_entropy_loss(*hard))

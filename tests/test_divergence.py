@@ -103,7 +103,7 @@ def test_skew_jensen_is_its_definition(alpha, p, q):
 def test_skew_jensen_where_only_alpha_keeps_it_finite(alpha):
     p, q = np.array([[1.0, 0.0, 0.0]]), np.array([[0.0, 0.75, 0.25]])
     expected = over_rows(lambda p, q: references.skew_jensen(p, q, alpha), p, q)
-    # 1 - alpha may round to 1, and must not take alpha with it.
+    # 1 - alpha may round to 1, and alpha must not be lost with it.
     assert_allclose(skew_jensen_divergence(p, q, alpha), expected, rtol=8 * EPS)
     expected = over_rows(lambda p, q: references.skew_jensen(p, q, alpha), q, p)
     assert_allclose(skew_jensen_divergence(q, p, alpha), expected, rtol=8 * EPS)

@@ -1,4 +1,4 @@
-"""The search for the worst rows measures right, finds planted defects, and finds none here.
+"""The search measures errors right, finds planted defects, and finds none in the library.
 
 `SEARCH_SECONDS=600 pytest tests/test_search.py` searches for so long with each kernel.
 """
@@ -124,7 +124,7 @@ def not_alone(student, teacher, temperature, scaled):
 def test_a_planted_defect_is_found(backend, dtype, monkeypatch):
     families = ["near", "offset", "one top", "at threshold"]
     if backend is not_alone:
-        monkeypatch.setattr(search, "by_numpy", backend)  # what other kernels need not hold to
+        monkeypatch.setattr(search, "by_numpy", backend)  # what is not required of other kernels
     found = worst_rows(islice(search.search(backend, dtype, 1, families, steps=5), 20))
     assert max(finding.score for finding in found.values()) > PROMISE
 

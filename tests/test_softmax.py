@@ -36,7 +36,7 @@ def test_a_saturated_row_keeps_its_distance_from_one(function, gap):
 @pytest.mark.parametrize(
     "row",
     [
-        [95.3, -94.8],  # log p = -e^-190.1, whose exponent is rounded: off by 64 eps
+        [95.3, -94.8],  # log p = -e^-190.1, whose exponent is rounded: an error of 64 eps
         [343.3070134785487, -265.99169954939345],
         [-29.448047637939453, -104.68161010742188, -400.0],
         [8.1, 8.1, -35.3],

@@ -139,7 +139,7 @@ def test_one_tensor_is_kept_beside_the_student_and_none_of_the_teacher(pair):
     slope = kd_loss_and_grad(pair[0].detach(), pair[1], 4.0)[1]
     others = [tensor for tensor in kept if tensor.data_ptr() != student.data_ptr()]
     assert len(kept) == 2
-    # The same arithmetic as the core's, give or take the order of sums.
+    # The same arithmetic as the core's, up to the order of sums.
     assert_allclose(others[0].detach(), slope, rtol=0, atol=1e-14)
 
 
@@ -210,7 +210,7 @@ def test_it_is_kl_div_where_that_is_accurate(scaled, temperature, pair):
     expected = F.kl_div(log_q, p, reduction="none").sum(-1) * (tau**2 if scaled else 1)
     if temperature == INF and not scaled:
         expected = torch.zeros(2, 3, dtype=torch.float64)
-    # kl_div is off by some eps tau^2; and 1e5 is infinity but for 1e-4.
+    # The error of kl_div is some eps tau^2; and 1e5 differs from infinity by 1e-4.
     tolerance = {INF: 1e-3, 1e3: 1e-8}.get(temperature, 1e-12)
     loss = kd_loss(student, teacher, temperature, scaled=scaled)
     torch.testing.assert_close(loss, expected, rtol=tolerance, atol=0)

@@ -1,4 +1,4 @@
-"""What mypy infers of the public functions, held against what they return."""
+"""What mypy infers of the public functions, compared with what they return."""
 
 import inspect
 import tomllib

@@ -9,8 +9,8 @@ from torch import Tensor
 def require_logits(student: Tensor, teacher: Tensor) -> None:
     for name, logits in {"student_logits": student, "teacher_logits": teacher}.items():
         if not isinstance(logits, Tensor) or not logits.is_floating_point():
-            came = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-            raise TypeError(f"{name} must be a tensor of real floating-point numbers; got {came}")
+            got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
+            raise TypeError(f"{name} must be a tensor of real floating-point numbers; got {got}")
     if student.shape != teacher.shape:
         raise ValueError(
             "student_logits and teacher_logits must have the same shape; "
@@ -24,16 +24,16 @@ def require_logits(student: Tensor, teacher: Tensor) -> None:
 
 
 def are_indices(labels: Tensor, logits: Tensor) -> bool:
-    """Whether the labels are class indices; refuse what is neither they nor distributions."""
+    """Whether labels are class indices; refuse those that are neither these nor distributions."""
     if not isinstance(labels, Tensor) or labels.is_complex():
-        came = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels must be a tensor of indices or of distributions; got {came}")
+        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels must be a tensor of indices or of distributions; got {got}")
     if labels.shape == logits.shape:
         tolerance = 1e-2 if labels.dtype in (torch.float16, torch.bfloat16) else 1e-5
-        off = (
+        is_wrong = (
             labels.sum(-1, dtype=torch.promote_types(labels.dtype, torch.float32)) - 1
         ).abs() > tolerance
-        _require(~(off | (labels < 0).any(-1)), labels, "distributions over the last axis")
+        _require(~(is_wrong | (labels < 0).any(-1)), labels, "distributions over the last axis")
         return False
     if labels.shape == logits.shape[:-1] and not labels.is_floating_point():
         classes = logits.shape[-1]
@@ -46,12 +46,12 @@ def are_indices(labels: Tensor, logits: Tensor) -> bool:
 
 
 def _require(holds: Tensor, labels: Tensor, what: str) -> None:
-    if holds.device.type != "cpu" or torch.compiler.is_compiling():  # no branch on numbers
+    if holds.device.type != "cpu" or torch.compiler.is_compiling():  # no branch on values
         torch._assert_async(holds.all(), f"labels must be {what}")
     elif not holds.all():
         first = labels[~holds][0]
-        came = f"a sum of {first.sum():.6g} and a least entry of {first.min():.6g}"
+        described = f"a sum of {first.sum():.6g} and a least entry of {first.min():.6g}"
         raise ValueError(
-            f"labels must be {what}; got {came if first.ndim else first.item()} "
+            f"labels must be {what}; got {described if first.ndim else first.item()} "
             f"in a tensor of shape {tuple(labels.shape)}"
         )

@@ -27,7 +27,8 @@ class KnowledgeDistillationLoss(torch.nn.Module):
     temperature
         Of the soft term alone, greater than 0, `inf` allowed; the hard term is at 1.
     alpha
-        Weight of the soft term, in [0, 1]; a weight of 0 silences even `inf`.
+        Weight of the soft term, in [0, 1]; at 0 the result is the hard term, even if the soft
+        term is `inf`.
     scaled
         Whether the soft term is multiplied by temperature squared.
     reduction
@@ -37,10 +38,10 @@ class KnowledgeDistillationLoss(torch.nn.Module):
     Raises
     ------
     ValueError
-        If the temperature is not above 0, alpha is outside [0, 1], or there is no such
-        reduction.
+        If the temperature is not above 0, alpha is outside [0, 1], or the reduction is
+        unknown.
     TypeError
-        If temperature or alpha is no real number.
+        If temperature or alpha is not a real number, or `scaled` is not a bool.
 
     Notes
     -----
@@ -52,12 +53,12 @@ class KnowledgeDistillationLoss(torch.nn.Module):
     distributions `(..., K)`. The result's dtype is what the logits' dtypes promote to, and
     float32 for half precision.
 
-    No index means "ignore": -100, which `torch.nn.functional.cross_entropy` skips by
-    default, raises `ValueError`, as does every index outside 0..K-1, a row that is no
-    distribution, and a shape that does not fit. To skip examples, select those that count
+    No index is ignored: -100, which `torch.nn.functional.cross_entropy` skips by
+    default, raises `ValueError`, as does every index outside 0..K-1, a row that is not a
+    distribution, and a shape that does not match. To skip examples, select those that count
     before the call, or use `reduction="none"` with any valid label and a mask after it.
-    In a compiled graph, and on a device other than the CPU, a wrong label fails the
-    device's own assertion instead: to look at it in Python would stall the device.
+    In a compiled graph, and on a device other than the CPU, an invalid label fails
+    an assertion on the device instead: Python would have to wait for the device to read it.
 
     Examples
     --------
@@ -100,7 +101,7 @@ class KnowledgeDistillationLoss(torch.nn.Module):
         return REDUCTIONS[self.reduction](mixture(self.alpha, hard, soft))
 
     def extra_repr(self) -> str:
-        """Return what a printed model says of its loss."""
+        """Return the arguments, as a printed model shows them."""
         return (
             f"temperature={self.temperature}, alpha={self.alpha}, "
             f"scaled={self.scaled}, reduction={self.reduction!r}"
@@ -108,7 +109,7 @@ class KnowledgeDistillationLoss(torch.nn.Module):
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return Eq. 1, where a class of label 0 takes no part even if its probability is 0."""
+    """Return Eq. 1, where a class of label 0 contributes 0 even if its probability is 0."""
     log_p = torch.log_softmax(logits, -1, dtype=wide(logits.dtype))
     if are_indices(labels, logits):
         return -log_p.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""The site is light enough to carry along."""
+"""The site is small enough to copy to another machine."""
 
 import checks
 import pytest
