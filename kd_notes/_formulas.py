@@ -26,7 +26,8 @@ Rows = Any  #: `(n, K)`, an array of NumPy or a tensor of PyTorch
 Column = Any  #: `(n, 1)`
 
 REACH = 1.0  # the largest |d| at which φ(d) is computed by its series
-CLIP = 2.0  # the largest |d| that counts in the mean of d
+FAR = 1.5  # the largest |d| that the plain mean of d is safe from
+CLIP = 2.0  # the largest |d| that counts in the clipped mean
 
 # ½x coth ½x = 1 + x² g(x²), where g(x²) = 1/12 − x²/720 + x⁴/30240 − …; here stands, by
 # powers of x², the polynomial that equals g at the Chebyshev points of [0, REACH²].
@@ -75,6 +76,8 @@ class Operations(Protocol):
         """Return the sum of each row, whose largest numbers are 1."""
 
     def dtype_name(self, x: Any) -> str: ...
+    expects_excluded: bool  #: whether to provide for excluded classes before one is seen
+
     def any(self, condition: Any) -> bool:
         """Whether a condition holds anywhere; True where the numbers cannot be known."""
 
@@ -130,79 +133,84 @@ class _Pair:
         p *= beta
         self.p = ops.exp_(p)
         self.total = ops.normalizer(self.p)
+        self.has_excluded = ops.expects_excluded
+        self.wide = None
         self._center(z_top)
+        if ops.all_within(self.d, REACH):
+            return
+        if not self.has_excluded and ops.any(self.d != self.d):  # nan
+            self.has_excluded = True
+            self._center(z_top)
+        if not ops.all_within(self.d, FAR):
+            self._center_rows_with_outliers(z_top)
+        self.wide = ops.select(~(abs(self.d) <= REACH))
 
     def _center(self, z_top: Column) -> None:
-        """Choose the constant: a mean of z − v under p, in two parts, `level` and `center`.
+        """Center by the mean of z − v under p, counted from the teacher's top class.
 
-        Where the teacher's top class has most of p, its small d is right to all digits only
-        if counting starts there.
+        Where that class has most of p, its small d is right to all digits only if the mean is
+        subtracted last; elsewhere, the other classes' d only if it is part of the level.
         """
-        from_top = (self.total < 2) | (abs(z_top - self.v_top) * self.beta > 1)
-        self.level = self.ops.where(from_top, z_top, self.v_top)
-        self.x = self._difference()
-        self.center = self._mean(self.x)
-        self.x -= self.center
-        self.d, self.wide = self.x * self.beta, None
-        if self.ops.all_within(self.d, REACH):
-            return
-        if not self._is_clipped_nowhere():
-            self._center_again()
-        self.wide = self.ops.select(~(abs(self.d) <= REACH))
+        mean = self._mean(self._difference(z_top))
+        is_dominated = self.total < 2
+        self.level = self.ops.where(is_dominated, z_top, z_top + mean)
+        self.center = self.ops.where(is_dominated, mean, 0.0)
+        self._compare()
 
-    def _difference(self) -> Rows:
+    def _compare(self) -> None:
+        """Set x and d from `level` and `center`."""
+        self.x = self._difference(self.level)
+        if self.ops.any(self.center != 0):
+            self.x -= self.center
+        self.d = self.x * self.beta
+
+    def _difference(self, level: Column) -> Rows:
         """Return (z − v) − (level − v_top), or (z − level) − (v − v_top) if that is rounded less.
 
         Both are exactly 0 at the teacher's top class, if the level is the student's logit there.
         """
-        offset = self.level - self.v_top
+        offset = level - self.v_top
         is_large = abs(offset) * self.beta > 1
         if not self.ops.any(is_large):
             x = self.z - self.v
-            if self.ops.any(offset != 0):
-                x -= offset
-            return x
-        x = self.z - self.ops.where(is_large, self.level, 0.0)
-        x -= self.v - self.ops.where(is_large, self.v_top, 0.0)
-        x -= self.ops.where(is_large, 0.0, offset)
+            x -= offset
+        else:
+            x = self.z - self.ops.where(is_large, level, 0.0)
+            x -= self.v - self.ops.where(is_large, self.v_top, 0.0)
+            x -= self.ops.where(is_large, 0.0, offset)
+        if self.has_excluded:
+            excluded = (self.z == -math.inf) & (self.v == -math.inf)
+            x = self.ops.where(excluded, 0.0, x)
         return x
 
     def _mean(self, x: Rows) -> Column:
         return self.ops.row_sum(self.p * x) / self.total
 
-    def _is_clipped_nowhere(self) -> bool:
-        """Whether `_center_again` would change nothing, for no x reaches ±CLIP/β."""
-        return self.ops.all_within(self.d, 0.75 * CLIP) and self.ops.all_within(
-            self.center * self.beta, 0.2 * CLIP
-        )
+    def _center_rows_with_outliers(self, z_top: Column) -> None:
+        """Center anew the rows with |d| > FAR somewhere.
 
-    def _center_again(self) -> None:
-        """Center where some |d| is large.
-
-        A class with a tiny p and x → −∞ would draw the mean away from all others, though it
-        adds but −p to M: so an x beyond ±CLIP/β counts as that. Where the top class is the
-        outlier, or an exponential may overflow, counting starts from the logarithm of
+        A class with a tiny p and x → −∞ has drawn the mean away from all others, though it
+        adds but −p to M: so an x beyond ±CLIP/β now counts as that. Where the top class is
+        the outlier, or an exponential may overflow, counting starts from the logarithm of
         Σ e^(βz) / Σ e^(βv), which is less exact but nowhere far off.
         """
-        x, center = self._clipped()
+        has_outlier = ~(self.ops.row_max(abs(self.d)) <= FAR)
+        level, center = z_top, self._clipped_mean(z_top)
         z_max = self.ops.row_max(self.z)
-        is_outlier = abs(center) * self.beta > CLIP / 2
-        is_outlier = is_outlier | ((z_max - self.level) * self.beta > CLIP)
-        if self.ops.any(is_outlier):
+        is_far_off = abs(center) * self.beta > CLIP / 2
+        is_far_off = is_far_off | ((z_max - level) * self.beta > CLIP)
+        if self.ops.any(is_far_off):
             q = self.ops.exp_((self.z - z_max) * self.beta)
             log_sum = self.ops.log(self.ops.row_sum(q) / self.total)
-            self.level = self.ops.where(is_outlier, z_max + log_sum / self.beta, self.level)
-            x, center = self._clipped()
-        x -= center
-        self.x, self.center, self.d = x, center, x * self.beta
+            level = self.ops.where(is_far_off, z_max + log_sum / self.beta, level)
+            center = self._clipped_mean(level)
+        self.level = self.ops.where(has_outlier, level, self.level)
+        self.center = self.ops.where(has_outlier, center, self.center)
+        self._compare()
 
-    def _clipped(self) -> tuple[Rows, Column]:
-        """Return z − v counted from the level, and its clipped mean."""
-        x = self._difference()
-        if self.ops.any(~(abs(x) < math.inf)):
-            excluded = (self.z == -math.inf) & (self.v == -math.inf)
-            x = self.ops.where(excluded, 0.0, x)
-        return x, self._mean(self.ops.clip(x, -CLIP / self.beta, CLIP / self.beta))
+    def _clipped_mean(self, level: Column) -> Column:
+        x = self.ops.clip(self._difference(level), -CLIP / self.beta, CLIP / self.beta)
+        return self._mean(x)
 
     def wide_exponentials(self) -> Any:
         """Return p eᵈ of the wide entries, each as an exponential of its own.

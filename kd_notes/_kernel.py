@@ -306,6 +306,7 @@ class _Operations:
     row_sum, row_max = staticmethod(_sum), staticmethod(_max)
     normalizer = staticmethod(_normalizer)
     select = _Selection
+    expects_excluded = False
 
     @staticmethod
     def exp_(x: FloatArray) -> FloatArray:

@@ -210,6 +210,7 @@ class _Operations:
     log1p, where = staticmethod(torch.log1p), staticmethod(torch.where)
     clip = staticmethod(torch.clip)
     select = _Selection
+    expects_excluded = True
 
     @staticmethod
     def row_sum(x: Tensor) -> Tensor:
