@@ -76,6 +76,7 @@ class Operations(Protocol):
         """Return the sum of each row, whose largest numbers are 1."""
 
     def dtype_name(self, x: Any) -> str: ...
+
     expects_excluded: bool  #: whether to provide for excluded classes before one is seen
 
     def any(self, condition: Any) -> bool:

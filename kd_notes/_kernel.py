@@ -164,6 +164,7 @@ class _Computation:
         factor = self.unit * self.grad_factor / total
         self.batch.store(rows, kl * self.unit * self.unit, slope, factor)
         is_close = (kl < self.least_kl) | (largest < self.least_slope)
+        is_close |= kl == np.inf  # of a class excluded, or of a logarithm that overflowed
         return self._leave(self.close, rows, is_close)
 
     def _sure(self, rows: Rows, last: bool = False) -> float:
