@@ -8,7 +8,7 @@ Let d = log(q/p) + c with any constant c, the same for all classes. Then, with
 φ(x) = eˣ − 1 − x ≥ 0,
 
     S = Σ p φ(d),   M = Σ p (eᵈ − 1),
-    KL = S − (M − log(1 + M)),   q − p = p (eᵈ − 1 − M) / (1 + M).
+    KL = S − (M − log(1 + M)),   q − p = p (eᵈ − 1 − M) / (1 + M),
 
 since  Σ p φ(log(q/p) + c) = KL + φ(c)  and  φ(c) = M − log(1 + M).  S has no negative term,
 and φ(c) ≈ ½M² is small where c is chosen so that M is: nothing cancels.
@@ -26,11 +26,12 @@ Rows = Any  #: `(n, K)`, an array of NumPy or a tensor of PyTorch
 Column = Any  #: `(n, 1)`
 
 REACH = 1.0  # the largest |d| at which φ(d) is computed by its series
-FAR = 1.5  # the largest |d| that the plain mean of d is safe from
-CLIP = 2.0  # the largest |d| that counts in the clipped mean
+FAR = 1.5  # the largest |d| in a row that is centered by the plain mean of d
+CLIP = 2.0  # the bound of |d| in the clipped mean
 
-# ½x coth ½x = 1 + x² g(x²), where g(x²) = 1/12 − x²/720 + x⁴/30240 − …; here stands, by
-# powers of x², the polynomial that equals g at the Chebyshev points of [0, REACH²].
+# ½x coth ½x = 1 + x² g(x²), where g(x²) = 1/12 − x²/720 + x⁴/30240 − …; these are the
+# coefficients, in powers of x², of the polynomial that equals g at the Chebyshev points of
+# [0, REACH²].
 COTH = {
     "float32": [0.08333330844978015, -0.001388440356614709, 3.186304690759591e-05],
     "float64": [
@@ -80,16 +81,16 @@ class Operations(Protocol):
     expects_excluded: bool  #: whether to provide for excluded classes before one is seen
 
     def any(self, condition: Any) -> bool:
-        """Whether a condition holds anywhere; True where the numbers cannot be known."""
+        """Whether a condition holds anywhere; True where values must not be read."""
 
     def all_within(self, x: Rows, bound: float) -> bool:
-        """Whether |x| ≤ bound everywhere; False where the numbers cannot be known."""
+        """Whether |x| ≤ bound everywhere; False where values must not be read."""
 
     def select(self, condition: Rows) -> Selection: ...
 
 
 def inverse_temperature(temperature: float, tiny: float, huge: float) -> float:
-    """Return 1/τ, between what is too small to be seen beside 1, so that −∞·β is −∞, and huge."""
+    """Return 1/τ in [tiny^0.8, huge]: 1 + β is 1 at the lower end, and −∞·β is −∞."""
     return min(max(1 / temperature, math.pow(tiny, 0.8)), huge)
 
 
@@ -149,8 +150,8 @@ class _Pair:
     def _center(self, z_top: Column) -> None:
         """Center by the mean of z − v under p, counted from the teacher's top class.
 
-        Where that class has most of p, its small d is right to all digits only if the mean is
-        subtracted last; elsewhere, the other classes' d only if it is part of the level.
+        Where that class has most of p, the mean is small, and would be rounded away if it were
+        added to the level; elsewhere the mean may be large, and x is rounded less if it is.
         """
         mean = self._mean(self._difference(z_top))
         is_dominated = self.total < 2
@@ -166,9 +167,10 @@ class _Pair:
         self.d = self.x * self.beta
 
     def _difference(self, level: Column) -> Rows:
-        """Return (z − v) − (level − v_top), or (z − level) − (v − v_top) if that is rounded less.
+        """Return z − v counted from the level.
 
-        Both are exactly 0 at the teacher's top class, if the level is the student's logit there.
+        That is (z − v) − (level − v_top), or (z − level) − (v − v_top) if that is rounded less;
+        both are exactly 0 at the teacher's top class, if the level is the student's logit there.
         """
         offset = level - self.v_top
         is_large = abs(offset) * self.beta > 1
@@ -190,10 +192,10 @@ class _Pair:
     def _center_rows_with_outliers(self, z_top: Column) -> None:
         """Center anew the rows with |d| > FAR somewhere.
 
-        A class with a tiny p and x → −∞ has drawn the mean away from all others, though it
-        adds but −p to M: so an x beyond ±CLIP/β now counts as that. Where the top class is
-        the outlier, or an exponential may overflow, counting starts from the logarithm of
-        Σ e^(βz) / Σ e^(βv), which is less exact but nowhere far off.
+        A class with a tiny p and x → −∞ moves the plain mean, although it contributes only −p
+        to M; so x is clipped to ±CLIP/β. Where the top class is the outlier, or an exponential
+        may overflow, the level is the logarithm of Σ e^(βz) / Σ e^(βv), whose error is at most
+        its rounding.
         """
         has_outlier = ~(self.ops.row_max(abs(self.d)) <= FAR)
         level, center = z_top, self._clipped_mean(z_top)
@@ -214,10 +216,10 @@ class _Pair:
         return self._mean(x)
 
     def wide_exponentials(self) -> Any:
-        """Return p eᵈ of the wide entries, each as an exponential of its own.
+        """Return p eᵈ of the wide entries, each as one exponential.
 
         p may underflow, eᵈ overflow, and the logits of one network may be so large that
-        their difference holds no digit of the other's.
+        their difference has no correct digit of the other's.
         """
         assert self.wide is not None
         exponent = self.wide.take(self.z) - self.wide.take_column(self.level)
@@ -233,7 +235,7 @@ def _wide_terms(pair: _Pair, x: Rows, unit: float) -> tuple[Any, Any]:
 
 
 def _product(ops: Operations, p: Rows, x: Rows) -> Rows:
-    """Return p x, where 0·∞ = 0, and −∞ stays even if p has underflowed."""
+    """Return p x, where 0·∞ = 0, but −∞ is unchanged even if p underflows."""
     return ops.where((p > 0) | (x == -math.inf), ops.where(x == -math.inf, x, p * x), 0.0)
 
 
@@ -269,7 +271,7 @@ def _loss(pair: _Pair, s: Column, m: Column, unit: float) -> Column:
     if pair.wide is not None and ops.any(plain_m > 1):  # then both are large
         mean = ops.row_sum(_product(ops, pair.p, pair.d)) / pair.total
         loss = ops.where(plain_m > 1, (ops.log1p(plain_m) - mean) * unit * unit, loss)
-    loss *= loss > 0  # not below 0 by rounding; nan stays
+    loss *= loss > 0  # rounding does not make it negative; nan is unchanged
     return loss
 
 

@@ -1,9 +1,8 @@
-"""The NumPy driver of the formulas: blocks of rows, their storage, and a quicker way.
+"""The NumPy driver of the formulas: blocks of rows, their storage, and a quicker formula.
 
-`loss_and_slope` in `_formulas.py` is right for every row. `_quick` is right where p and q
-differ, which two exponentials without a series suffice for. Which of the two a row's
-result comes from depends on that row alone; which is tried first on a block, on the block
-before it.
+`loss_and_slope` in `_formulas.py` is accurate for every row. `_quick` is accurate where p and
+q differ, and needs two exponentials and no series. Which of the two a row's result comes
+from depends on that row alone; which is tried first on a block depends on the block before.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
-BUFFER = 1024  # at most a row: into a longer one NumPy copies a row's number once a class
+BUFFER = 1024  # at most one row: into a longer buffer NumPy copies a row's scalar once per class
 
 # `_quick` is used where KL, and the largest |q − p| relative to the largest p, are at least
 # this. Its error is the rounding of the exponentials, at most two eps, in float32 five, and of
@@ -55,8 +54,7 @@ def soft_loss_and_grad(
     scaled
         Whether both results are multiplied by temperature squared.
     loss, grad
-        `(...)` and `(..., K)`, where to put the results. What is not asked for is not
-        computed.
+        `(...)` and `(..., K)`, where to store the results; None stores nothing.
 
     Notes
     -----
@@ -122,10 +120,10 @@ class _Batch:
 
 
 class _Computation:
-    """Every block by the way that most rows of the last block ended with, then what is left.
+    """Each block by the formula that served most rows of the last one, then the other rows.
 
-    A row ends with `_quick` where that is accurate by its own measure, and else with
-    `loss_and_slope`, in whatever order they were tried and with whatever rows beside it.
+    The result of a row is that of `_quick` where this meets the thresholds above, and else
+    that of `loss_and_slope`, in whatever order they were tried and with whatever rows beside.
     """
 
     def __init__(self, batch: _Batch, temperature: float, scaled: bool) -> None:
@@ -136,8 +134,8 @@ class _Computation:
         self.batch, self.step = batch, max(1, BLOCK // (batch.classes * batch.dtype.itemsize))
         self.least_kl = LEAST_KL[batch.dtype.name][batch.classes > FEW]
         self.least_slope = LEAST_SLOPE[batch.classes > FEW]
-        self.close: list[NDArray[np.intp]] = []  # rows left by `_quick`
-        self.apart: list[NDArray[np.intp]] = []  # rows left by `loss_and_slope`
+        self.for_accurate: list[NDArray[np.intp]] = []  # rows that `_quick` does not serve
+        self.for_quick: list[NDArray[np.intp]] = []  # rows that `_quick` may serve
 
     def run(self) -> None:
         if not self.batch.rows:
@@ -146,41 +144,41 @@ class _Computation:
         mostly_close = bool(np.std(z - v) * self.beta < 0.6)  # KL is about half its square
         for start in range(0, self.batch.rows, self.step):
             block = slice(start, min(start + self.step, self.batch.rows))
-            left = self._sure(block) if mostly_close else self._quick(block)
+            left = self._accurate(block) if mostly_close else self._quick(block)
             mostly_close = (left < 0.5) if mostly_close else (left > 0.5)
-            self._finish(self.step)
-        self._finish(1)
+            self._compute_deferred(self.step)
+        self._compute_deferred(1)
 
-    def _finish(self, least: int) -> None:
-        """Compute the rows that are left the other way, if there are so many."""
-        if sum(map(len, self.apart)) >= least:
-            self._quick(_taken(self.apart))
-        if sum(map(len, self.close)) >= least:
-            self._sure(_taken(self.close), last=True)
+    def _compute_deferred(self, least: int) -> None:
+        """Compute the deferred rows by the other formula, if there are so many."""
+        if sum(map(len, self.for_quick)) >= least:
+            self._quick(_pop_all(self.for_quick))
+        if sum(map(len, self.for_accurate)) >= least:
+            self._accurate(_pop_all(self.for_accurate), last=True)
 
     def _quick(self, rows: Rows) -> float:
-        """Return which part of the rows is left to `loss_and_slope`."""
+        """Return which fraction of the rows is deferred to `loss_and_slope`."""
         kl, slope, total, largest = _quick(*self.batch.load(rows), self.beta, self.least_slope)
         factor = self.unit * self.grad_factor / total
         self.batch.store(rows, kl * self.unit * self.unit, slope, factor)
         is_close = (kl < self.least_kl) | (largest < self.least_slope)
         is_close |= kl == np.inf  # of a class excluded, or of a logarithm that overflowed
-        return self._leave(self.close, rows, is_close)
+        return self._defer(self.for_accurate, rows, is_close)
 
-    def _sure(self, rows: Rows, last: bool = False) -> float:
-        """Return which part of the rows is left to `_quick`: where KL may be large enough."""
+    def _accurate(self, rows: Rows, last: bool = False) -> float:
+        """Return which fraction is deferred to `_quick`: where KL may be large enough for it."""
         loss, slope, factor = loss_and_slope(
             OPERATIONS, *self.batch.load(rows), self.beta, self.scaled
         )
         self.batch.store(rows, loss, slope, factor * self.grad_factor)
         if last:
             return 0.0
-        return self._leave(
-            self.apart, rows, ~(loss / self.unit / self.unit < 0.999 * self.least_kl)
+        return self._defer(
+            self.for_quick, rows, ~(loss / self.unit / self.unit < 0.999 * self.least_kl)
         )
 
     @staticmethod
-    def _leave(others: list[NDArray[np.intp]], rows: Rows, condition: NDArray[np.bool_]) -> float:
+    def _defer(others: list[NDArray[np.intp]], rows: Rows, condition: NDArray[np.bool_]) -> float:
         left = np.flatnonzero(condition)
         if left.size:
             others.append(_numbers(rows)[left])
@@ -191,7 +189,7 @@ def _numbers(rows: Rows) -> NDArray[np.intp]:
     return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
 
 
-def _taken(left: list[NDArray[np.intp]]) -> NDArray[np.intp]:
+def _pop_all(left: list[NDArray[np.intp]]) -> NDArray[np.intp]:
     rows = np.concatenate(left)
     left.clear()
     return rows
@@ -223,7 +221,7 @@ def _normalizer(exponentials: FloatArray) -> FloatArray:
     """Return the sum of each row, whose largest number is 1."""
     total = _sum(exponentials)
     dominated = np.flatnonzero(total < 2) if exponentials.shape[1] > FEW else total[:0]
-    if dominated.size:  # the 1 is added last: beside it, many small numbers lose their digits
+    if dominated.size:  # the 1 is added last: beside it, small numbers are rounded away
         others = exponentials[dominated]
         np.put_along_axis(others, others.argmax(axis=1, keepdims=True), 0, axis=1)
         total[dominated] = _sum(others) + 1
@@ -257,19 +255,19 @@ def _quick(
     x += log_r
     x *= p
     if has_excluded:
-        x[only_by_student] = -np.inf  # even if p has underflowed
+        x[only_by_student] = -np.inf  # also where p underflows
     kl = _sum(np.subtract(q, x, out=x)) / total
     return kl, q, total, _largest(q, log_r, least_slope)
 
 
 def _largest(slope: FloatArray, log_r: FloatArray, least: float) -> FloatArray:
-    """Return the largest |slope| of each row, or what it exceeds if that is the least."""
+    """Return the largest |slope| of each row, or a lower bound that is at least the least."""
     if slope.shape[1] <= FEW:
         return _max(np.abs(slope))
     largest = np.abs(np.expm1(log_r))  # the largest q less the largest p
-    unsure = np.flatnonzero(largest < least)
-    if unsure.size:
-        largest[unsure] = _max(np.abs(slope[unsure]))
+    below = np.flatnonzero(largest < least)
+    if below.size:
+        largest[below] = _max(np.abs(slope[below]))
     return largest
 
 

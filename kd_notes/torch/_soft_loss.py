@@ -55,11 +55,11 @@ def kd_loss(
     Notes
     -----
     Eq. 8 of the note :cite:p:`Che21` and Hinton et al. :cite:p:`HVD15`, with the gradient
-    of Eq. 10 for the student's logits. The teacher's logits get none, whether they ask for
-    one or not.
+    of Eq. 10 for the student's logits. The teacher's logits get none, even if they
+    require one.
 
     For the backward pass it keeps the student's logits, which only a second derivative
-    uses, and one tensor of their size: the gradient. Nothing is kept of the teacher. Eager
+    uses, and one tensor of their size: the gradient. Nothing of the teacher is stored. Eager
     tensors on a CPU are computed by the NumPy core, without a copy; elsewhere PyTorch
     computes the same formulas, in blocks of rows or in a compiled graph.
 
@@ -158,7 +158,7 @@ def _by_numpy(
 def _by_torch(
     student: Tensor, teacher: Tensor, temperature: float, scaled: bool, loss: Tensor, grad: Tensor
 ) -> None:
-    """Fill loss and gradient by PyTorch's operations, without a branch on a tensor's numbers."""
+    """Fill loss and gradient by PyTorch's operations, without a branch on a tensor's values."""
     dtype, beta = loss.dtype, _beta(temperature, loss.dtype)
     unit = 1.0 if scaled else min(1 / temperature, torch.finfo(dtype).max)
     for z, v, losses, grads in _row_blocks(BLOCK, student, teacher, loss, grad):
@@ -204,7 +204,7 @@ class _Selection:
 
 
 class _Operations:
-    """The operations of `_formulas.py` in PyTorch; nothing depends on a tensor's numbers."""
+    """The operations of `_formulas.py` in PyTorch, with no branch on a tensor's values."""
 
     exp, exp_, log = staticmethod(torch.exp), staticmethod(torch.exp_), staticmethod(torch.log)
     log1p, where = staticmethod(torch.log1p), staticmethod(torch.where)
@@ -214,9 +214,9 @@ class _Operations:
 
     @staticmethod
     def row_sum(x: Tensor) -> Tensor:
-        """Add up each row, not one number after the other: beside a large one small ones are lost.
+        """Add up each row so that small numbers are not rounded away beside a large one.
 
-        That is, in float64 if it is wider and there, or else by fours.
+        In float64 if the dtype is float32 and the device has float64, else in groups of four.
         """
         if x.dtype == torch.float32 and x.device.type != "mps":
             return x.sum(-1, keepdim=True, dtype=torch.float64).float()
