@@ -23,7 +23,7 @@ BUFFER = 1024  # at most one row: into a longer buffer NumPy copies a row's scal
 # `_quick` is used where KL, and the largest |q − p| relative to the largest p, are at least
 # this. Its error is the rounding of the exponentials, at most two eps, in float32 five, and of
 # the normalizers, divided by either. The second numbers are for more than FEW classes.
-LEAST_KL = {"float32": (1 / 6, 1 / 4), "float64": (1 / 14, 1 / 4)}
+LEAST_KL = {"float32": (1 / 5, 1 / 3), "float64": (1 / 12, 1 / 3)}
 LEAST_SLOPE = (0.4, 0.25)
 
 Rows: TypeAlias = "slice | NDArray[np.intp]"  # which rows of a batch

@@ -84,7 +84,7 @@ def digits(row):
     least = min(apart, default=0.1)  # the divergence is of the order of its square
     power_of_tau = 0 if row.tau == inf else 2 * abs(np.log10(row.tau))
     smallest = power_of_tau - np.log10(np.finfo(row.dtype).tiny)
-    least_power = -2 * np.log10(least) if 0 < least < 1 else 0
+    least_power = -2 * np.log10(min(least, 1)) if least > 0 else inf
     return 40 + int(min(margin / np.log(10) + least_power, smallest))
 
 

@@ -267,6 +267,21 @@ def test_layouts_give_the_same_and_inputs_are_not_written_to(pair):
     assert all(map(torch.equal, pair, before))
 
 
+def test_a_view_that_negates_is_read_as_it_is(pair):
+    negated = torch._neg_view(pair[0])
+    expected = kd_loss(-pair[0], pair[1])
+    torch.testing.assert_close(kd_loss(negated, pair[1]), expected, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_second_derivative_at_an_extreme_temperature_is_finite(dtype, pair):
+    student, teacher = pair[0].to(dtype).requires_grad_(), pair[1].to(dtype)
+    (grad,) = torch.autograd.grad(
+        kd_loss(student, teacher, 1e-40).sum(), student, create_graph=True
+    )
+    assert torch.autograd.grad(grad[..., 0].sum(), student)[0].isfinite().all()
+
+
 @pytest.mark.parametrize("temperature", [4.0, 1e4, INF])
 @pytest.mark.parametrize("dtype", HALVES)
 def test_half_precisions_compute_in_float32(dtype, temperature, pair):

@@ -129,7 +129,8 @@ class _SoftLoss(torch.autograd.Function):
         student, grad = ctx.saved_tensors
         result = None if loss_bar is None else loss_bar.unsqueeze(-1) * grad
         if grad_bar is not None:
-            q = torch.softmax(student.to(grad.dtype) * _beta(ctx.temperature, grad.dtype), -1)
+            below_the_top = student.to(grad.dtype) - student.amax(-1, keepdim=True)
+            q = torch.softmax(below_the_top * _beta(ctx.temperature, grad.dtype), -1)
             by_hessian = q * (grad_bar - (q * grad_bar).sum(-1, keepdim=True))
             if not ctx.scaled:
                 by_hessian = by_hessian / ctx.temperature / ctx.temperature
@@ -181,9 +182,10 @@ def _row_blocks(
 
 
 def _numpy_can_read(*tensors: Tensor) -> bool:
-    """Whether NumPy can share the tensors' memory: eager, on a CPU, and nobody traces."""
+    """Whether NumPy can share the tensors' memory: eager, on a CPU, and as it is stored."""
     return not torch.compiler.is_compiling() and all(
-        type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" for x in tensors
+        type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" and not x.is_neg()
+        for x in tensors
     )
 
 
