@@ -89,13 +89,14 @@ def as_teacher_factor(teacher_temperature: float | None, temperature: float) -> 
     if teacher_temperature is None:
         return 1.0
     own = as_temperature(teacher_temperature, "teacher_temperature")
-    if temperature == math.inf != own:
+    factor = 1.0 if own == temperature else temperature / own
+    if factor == math.inf:
         raise ValueError(
-            "teacher_temperature must be inf, or not given, where temperature is inf: times "
-            "temperature squared, the loss is infinite for every teacher that is not uniform; "
-            f"got {teacher_temperature!r}"
+            "temperature / teacher_temperature must be finite: times infinite temperature "
+            "squared, the loss would be infinite for every teacher that is not uniform; "
+            f"got {temperature} and {teacher_temperature!r}"
         )
-    return 1.0 if own == temperature else temperature / own
+    return factor
 
 
 def as_alpha(value: float) -> float:

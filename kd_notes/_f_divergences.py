@@ -186,7 +186,7 @@ def jeffreys(compared: Comparison, _: float) -> tuple[Rows, Rows]:
     """Return the terms (q − p) y / 2; the slope is half of both."""
     side, ops = compared.from_p, compared.ops
     near = side.w * side.t * side.t_expm1
-    far = -product(ops, side.o, -side.y) - product(ops, side.w, side.y)
+    far = ops.where(abs(side.y) == math.inf, math.inf, (side.o - side.w) * side.y)
     slope = compared.difference() + compared.slope(_finite(compared))
     return side.either(side.is_near, near, far) / 2, slope / 2
 
@@ -245,9 +245,12 @@ def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
 
 def total_variation(compared: Comparison, _: float) -> tuple[Rows, Rows]:
     """Return the terms |q − p|/2; h = sign(q − p)/2."""
-    t, ops = compared.from_p.t, compared.ops
-    sign = ops.where(t > 0, 0.5, ops.where(t < 0, -0.5, 0.0 * compared.from_p.w))
-    return abs(compared.difference()) / 2, compared.slope(sign)
+    ops, t = compared.ops, compared.from_p.t
+    sign = ops.where(t > 0, 0.5, ops.where(t < 0, -0.5, 0.0 * t))
+    summands = abs(compared.difference()) / 2
+    if compared.unit > BOUND[ops.dtype_name(t)] ** 0.77:  # it stands for an infinite temperature
+        summands = ops.where(abs(t) == math.inf, math.inf, summands)
+    return summands, compared.slope(sign)
 
 
 FORMULAS: dict[str, Callable[[Comparison, float], tuple[Rows, Rows]]] = {
@@ -264,8 +267,7 @@ FORMULAS: dict[str, Callable[[Comparison, float], tuple[Rows, Rows]]] = {
 def _finite(compared: Comparison) -> Rows:
     """Return unit·y, where ±EXCLUDED stands for an infinite y."""
     ops, side = compared.ops, compared.from_p
-    bound = EXCLUDED * compared.unit
-    excluded = ops.where(side.y > 0, bound, -bound)
+    excluded = ops.clip(side.y, -EXCLUDED, EXCLUDED) * compared.unit
     return ops.where(abs(side.y) == math.inf, excluded, side.t)
 
 

@@ -95,14 +95,14 @@ def reference(row):
 
 
 def _at_temperature(z, v, n, tau, scaled):
-    (q, log_q), (p, log_p) = _softmax(z, n, tau), _softmax(v, n, tau)
+    (q, log_q), (p, log_p) = softmax_of(z, n, tau), softmax_of(v, n, tau)
     ratio = [b - a if b > -inf else mp.zero for a, b in zip(log_q, log_p, strict=True)]
     kl = weighted(n, map(mul, p, ratio))
     slope = [a - b for a, b in zip(q, p, strict=True)]
     loss_condition = mp.zero
     if 0 < kl < inf:
         by_teacher = [b * (r - kl) for b, r in zip(p, ratio, strict=True)]
-        loss_condition = (_size(slope, z, n) + _size(by_teacher, v, n)) / tau / kl
+        loss_condition = (size_of(slope, z, n) + size_of(by_teacher, v, n)) / tau / kl
     bends = largest(map(sum, zip(_bend(q, z, n), _bend(p, v, n), strict=True)))
     grad_condition = bends / tau / largest(slope) if any(slope) else mp.zero
     loss, unit = (tau**2 * kl, tau) if scaled else (kl, 1 / tau)
@@ -123,11 +123,11 @@ def _at_infinity(z, v, n):
         return Reference(mp.zero, slope, mp.zero, mp.zero)
     loss = weighted(n, (u * (a - mean) ** 2 for u, a in zip(uniform, x, strict=True))) / 2
     bends = largest(map(sum, zip(_bend(uniform, z, n), _bend(uniform, v, n), strict=True)))
-    loss_condition = (_size(slope, z, n) + _size(slope, v, n)) / loss
+    loss_condition = (size_of(slope, z, n) + size_of(slope, v, n)) / loss
     return Reference(loss, slope, loss_condition, bends / largest(slope))
 
 
-def _softmax(logits, n, tau):
+def softmax_of(logits, n, tau):
     top = max(logits)
     scaled = [(x - top) / tau for x in logits]
     p = [mp.exp(x) for x in scaled]
@@ -144,7 +144,7 @@ def largest(numbers):
     return max(map(abs, numbers))
 
 
-def _size(derivative, logits, n):
+def size_of(derivative, logits, n):
     """Return the sum of |derivative x logit| over the classes that are not excluded."""
     terms = zip(n, derivative, logits, strict=True)
     return sum(k * abs(d * x) for k, d, x in terms if x > -inf)
@@ -152,6 +152,6 @@ def _size(derivative, logits, n):
 
 def _bend(p, logits, n):
     """Return the row sums of |p_i (delta_ij - p_j) z_j|."""
-    mean = _size(p, logits, n)
+    mean = size_of(p, logits, n)
     pairs = zip(p, logits, strict=True)
     return [b * ((1 - 2 * b) * abs(x) + mean) if x > -inf else mp.zero for b, x in pairs]
