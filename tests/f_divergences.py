@@ -12,7 +12,8 @@ f''(1). Then, at temperature 1,
 from operator import mul
 
 from mpmath import mp
-from rows import Reference, largest, size_of, softmax_of, weighted
+from numpy import inf
+from rows import Reference, at_infinity, digits, largest, size_of, softmax_of, weighted
 
 from kd_notes.divergences import (
     Alpha,
@@ -73,6 +74,16 @@ DEFINITIONS = {
     Alpha: alpha,
     TotalVariation: total_variation,
 }
+
+
+def reference_of_row(row):
+    """Return the reference of a row in blocks; no class may be excluded by one network alone."""
+    with mp.workdps(2 * digits(row)):
+        z, v = ([mp.mpf(x) for x in logits.tolist()] for logits in (row.z, row.v))
+        n = row.counts.tolist()
+        if row.tau == inf:  # the same of all that are smooth
+            return at_infinity(z, v, n)
+        return reference(row.divergence, z, v, n, mp.mpf(row.tau), row.scaled)
 
 
 def reference(divergence, z, v, n, tau, scaled=True):

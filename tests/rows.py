@@ -26,6 +26,7 @@ class Row:
     tau: float = 1.0
     order: int | None = None  # the seed that shuffles the classes
     scaled: bool = True
+    divergence: object = "forward_kl"
 
     def __post_init__(self):
         self.z, self.v = np.array(self.z, self.dtype), np.array(self.v, self.dtype)
@@ -37,8 +38,8 @@ class Row:
         return f"Row({self.dtype!r}, {z}, {v}, {counts}{self._repr_of_options()})"
 
     def _repr_of_options(self):
-        options = {"tau": self.tau, "order": self.order, "scaled": self.scaled}
-        usual = {"tau": 1.0, "order": None, "scaled": True}
+        usual = {"tau": 1.0, "order": None, "scaled": True, "divergence": "forward_kl"}
+        options = {name: getattr(self, name) for name in usual}
         return "".join(f", {k}={options[k]}" for k in options if options[k] != usual[k])
 
     @property
@@ -90,7 +91,7 @@ def reference(row):
         z, v = ([mp.mpf(x) for x in logits.tolist()] for logits in (row.z, row.v))
         n = row.counts.tolist()
         if row.tau == inf:
-            return _at_infinity(z, v, n)
+            return at_infinity(z, v, n)
         return _at_temperature(z, v, n, mp.mpf(row.tau), row.scaled)
 
 
@@ -109,7 +110,7 @@ def _at_temperature(z, v, n, tau, scaled):
     return Reference(loss, [unit * s for s in slope], loss_condition, grad_condition)
 
 
-def _at_infinity(z, v, n):
+def at_infinity(z, v, n):
     """Half the variance of z - v; what only one network excludes makes it infinite."""
     excluded = [max(pair) == -inf for pair in zip(z, v, strict=True)]
     total = weighted(n, (not out for out in excluded))
