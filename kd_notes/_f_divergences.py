@@ -161,15 +161,15 @@ class Comparison:
     def slope(self, h: Rows, far_qh: Rows | None = None) -> Rows:
         """Return q (h − Σ q h), where q h may be given for a small q, where h may overflow.
 
-        Where the student's top class has most of q, h counts from there: the mean of what is
-        left is small, and what adds up to the top's own slope does not cancel.
+        h counts from its mean, or from the student's top class where that has most of q: the
+        mean of what is left is small, and what adds up to the top's own slope does not cancel.
         """
         ops, q = self.ops, self.from_q.w
         bound = BOUND[ops.dtype_name(q)]
         is_large = abs(h) > bound
         h = ops.where(q > 0, ops.clip(h, -bound, bound), 0.0)
-        base = ops.at_top(self.z, h)[1]
-        base = ops.where(ops.at_top(self.z, q)[1] > 0.5, base, 0.0)
+        base = ops.clip(ops.row_sum(q * h), -bound, bound)
+        base = ops.where(ops.at_top(self.z, q)[1] > 0.5, ops.at_top(self.z, h)[1], base)
         qh = q * (h - base)
         if far_qh is not None:
             qh = ops.where((self.from_q.y > REACH) | is_large, far_qh - q * base, qh)
@@ -200,6 +200,8 @@ def skew_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     mixture = _mixture(side, alpha, a)
     near, far = side.t_expm1 / mixture, side.expm1 / mixture * side.unit
     h = compared.ops.where(side.is_near, near, far)
+    x = _ratio(compared)
+    h = _either_end(compared, h, -x / (alpha * x + a) / a)
     return _skewed(side, alpha, a) / a, compared.slope(h)
 
 
@@ -225,7 +227,8 @@ def jensen_shannon(compared: Comparison, beta: float) -> tuple[Rows, Rows]:
     w, u = _log_mixture(side, 1 - beta, beta), side.expm1 * beta
     near = side.t_expm1 * ops.where(u == 0, 1.0, w / u)
     h = ops.where(side.is_near, near, side.unit * w / beta)
-    return summands, compared.slope(-h)
+    far = ops.log1p(_ratio(compared) * (beta / (1 - beta))) / beta
+    return summands, compared.slope(-_either_end(compared, h, far))
 
 
 def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
@@ -262,6 +265,24 @@ FORMULAS: dict[str, Callable[[Comparison, float], tuple[Rows, Rows]]] = {
     "alpha": alpha,
     "total_variation": total_variation,
 }
+
+
+def _either_end(compared: Comparison, near: Rows, far: Rows) -> Rows:
+    """Return h, counted from its value at x = 0 where the student has left the teacher.
+
+    Most of q then is where x = p/q is small, and h hardly differs between such classes.
+    """
+    q = compared.from_q
+    has_left = compared.ops.row_sum(product(compared.ops, q.w, -q.y)) > 1
+    return compared.ops.where(has_left, compared.unit * far, near)
+
+
+def _ratio(compared: Comparison) -> Rows:
+    """Return x = p/q, or what is large but finite."""
+    side = compared.from_q
+    return compared.ops.exp(
+        compared.ops.clip(side.y, -math.inf, LARGE[compared.ops.dtype_name(side.y)])
+    )
 
 
 def _finite(compared: Comparison) -> Rows:

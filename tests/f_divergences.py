@@ -27,12 +27,12 @@ from kd_notes.divergences import (
 
 
 def reverse_kl(p, q, log_x, _):
-    return -q * log_x, -log_x, mp.one
+    return -q * log_x, 1 - log_x, mp.one
 
 
 def jeffreys(p, q, log_x, _):
     x = mp.exp(log_x)
-    return (p - q) * log_x / 2, -(log_x + x) / 2, (1 + x) / 2
+    return (p - q) * log_x / 2, (1 - log_x - x) / 2, (1 + x) / 2
 
 
 def jensen_shannon(p, q, log_x, divergence):
@@ -44,21 +44,23 @@ def jensen_shannon(p, q, log_x, divergence):
 
 def skew_kl(p, q, log_x, divergence):
     alpha, x = mp.mpf(divergence.alpha), mp.exp(log_x)
-    share = alpha * x + 1 - alpha
-    return p * (log_x - mp.log(share)) / (1 - alpha) ** 2, (1 - x) / share, x / share**2
+    share, second = alpha * x + 1 - alpha, (1 - alpha) ** 2
+    h = (1 - x) / share - 1 / (1 - alpha)
+    return p * (log_x - mp.log(share)) / second, h, x / share**2
 
 
 def skew_reverse_kl(p, q, log_x, divergence):
     alpha, x = mp.mpf(divergence.alpha), mp.exp(log_x)
     share, second = alpha + (1 - alpha) * x, (1 - alpha) ** 2
-    h = -(mp.log(share) + alpha / share) / second
+    h = -(mp.log(share) + alpha / share - 1) / second
     return -q * mp.log(share) / second, h, (x / share) ** 2
 
 
 def alpha(p, q, log_x, divergence):
     order = mp.mpf(divergence.alpha)
     power = mp.exp(order * log_x)
-    return q * (power - 1) / (order * (order - 1)), -power / order, power
+    second = order * (order - 1)
+    return q * (power - 1) / second, -power / order - 1 / second, power
 
 
 def total_variation(p, q, log_x, _):

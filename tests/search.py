@@ -124,6 +124,7 @@ def tilts(row, grad):
     kept = np.maximum(row.z, row.v) > -inf
     size = float(np.max(abs(row.z[kept]) + abs(row.v[kept])))  # inf where one excludes alone
     unit = min(row.tau, size) if row.scaled else 1 / row.tau
+    unit = max(unit, float(np.max(abs(grad)))) if options(row) else unit
     finfo = np.finfo(row.dtype)
     excess = abs(grad.sum(dtype=np.longdouble)) - grad.size * float(finfo.tiny)
     return excess > PROMISE * float(finfo.eps) * unit

@@ -129,6 +129,30 @@ def test_the_promise_is_kept_for_many_classes(divergence, dtype, rng):
         assert_promise(divergence, z.astype(dtype), v.astype(dtype), 4.0, kind)
 
 
+@of_others
+def test_the_reference_has_its_own_derivatives(divergence, rng):
+    """Central differences of the definition, one logit of one network at a time."""
+    z, v = map(exact, rng.normal(size=(2, 3)))
+    ones, h, logits = [1] * 3, mp.mpf(10) ** -30, z + v
+
+    def at(logits):
+        return f_divergences.reference(divergence, logits[:3], logits[3:], ones, mp.mpf(2))
+
+    moves = []
+    for i, x in enumerate(logits):
+        up, down = (at([*logits[:i], x + s * h, *logits[i + 1 :]]) for s in (1, -1))
+        changes = [
+            a - b for a, b in zip([up.loss, *up.grad], [down.loss, *down.grad], strict=True)
+        ]
+        moves.append([abs(change / (2 * h) * x) for change in changes])
+        if i < 3:
+            assert abs(changes[0] / (2 * h) - at(logits).grad[i]) < 1e-20
+    by_loss, *by_grad = map(sum, zip(*moves, strict=True))
+    true = at(logits)
+    assert abs(by_loss / true.loss - true.loss_condition) < 1e-20
+    assert abs(max(by_grad) / largest(true.grad) - true.grad_condition) < 1e-20
+
+
 @of_every
 def test_the_gradient_is_the_derivative(divergence, rng):
     z, v = rng.normal(size=(2, 6))
