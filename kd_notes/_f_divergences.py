@@ -216,7 +216,10 @@ def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     psi_over_u = ops.where(abs(u) <= 0.5, u * minus_log1p_ratio(ops, u), 1 + w / u)
     near = t_u * (a * ops.where(u == 0, 1.0, -w / u) - alpha * psi_over_u)
     far = side.unit * (-a * w - alpha * psi_over_u * u)
-    h = ops.where(side.is_near, near, far) / a / a
+    x = _ratio(compared) * (a / alpha)
+    u = -x / (1 + x)
+    psi = ops.where(abs(u) <= 0.5, u * u * minus_log1p_ratio(ops, u), u + ops.log1p(x))
+    h = _either_end(compared, ops.where(side.is_near, near, far), -psi) / a / a
     return _skewed(side, alpha, a) / a, compared.slope(h)
 
 
@@ -243,6 +246,9 @@ def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     finite = _finite_of(compared, geometric)
     far = unit * ops.where(abs(y) <= REACH, q.w * expm1, finite - q.w) / alpha
     h = ops.where(q.is_near, near, unit * expm1 / alpha)
+    if alpha > 0:
+        h = _either_end(compared, h, ops.exp(y) / alpha)
+        far = _either_end(compared, far, finite / alpha)
     return summands, compared.slope(-h, -far)
 
 
