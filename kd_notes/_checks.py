@@ -76,17 +76,32 @@ def as_flag(name: str, value: object) -> bool:
     return bool(value)
 
 
-def as_temperature(value: float) -> float:
+def as_temperature(value: float, name: str = "temperature") -> float:
     """Return a temperature in `(0, inf]` as a Python float, which never changes a dtype."""
-    temperature = _as_real_number("temperature", value)
+    temperature = as_real_number(name, value)
     if not temperature > 0:
-        raise ValueError(f"temperature must be greater than 0 (inf is allowed); got {value!r}")
+        raise ValueError(f"{name} must be greater than 0 (inf is allowed); got {value!r}")
     return temperature
+
+
+def as_teacher_factor(teacher_temperature: float | None, temperature: float) -> float:
+    """Return what the teacher's logits are multiplied by to have their own temperature."""
+    if teacher_temperature is None:
+        return 1.0
+    own = as_temperature(teacher_temperature, "teacher_temperature")
+    factor = 1.0 if own == temperature else temperature / own
+    if factor == math.inf:
+        raise ValueError(
+            "temperature / teacher_temperature must be finite: times infinite temperature "
+            "squared, the loss would be infinite for every teacher that is not uniform; "
+            f"got {temperature} and {teacher_temperature!r}"
+        )
+    return factor
 
 
 def as_alpha(value: float) -> float:
     """Return a weight in `[0, 1]` as a Python float."""
-    alpha = _as_real_number("alpha", value)
+    alpha = as_real_number("alpha", value)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1; got {value!r}")
     return alpha
@@ -223,7 +238,7 @@ def _to_one_shape(
     return [np.broadcast_to(array, shape) for array in arrays.values()]
 
 
-def _as_real_number(name: str, value: float) -> float:
+def as_real_number(name: str, value: float) -> float:
     is_number = isinstance(value, numbers.Real) or (
         isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "iuf"
     )

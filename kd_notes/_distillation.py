@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, overload
+from typing import Any, TypedDict, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,12 +17,15 @@ from kd_notes._checks import (
     as_flag,
     as_logit_pair,
     as_loss,
+    as_teacher_factor,
     as_temperature,
     require_out,
 )
 from kd_notes._cross_entropy import cross_entropy_grad_rows, cross_entropy_rows
+from kd_notes._f_divergences import FORWARD, Formula, as_formula
 from kd_notes._kernel import soft_loss_and_grad
 from kd_notes._labels import as_logits_and_labels
+from kd_notes.divergences import Divergence
 
 __all__ = [
     "kd_grad",
@@ -37,11 +40,13 @@ __all__ = [
 @overload
 def kd_loss(
     student_logits: Row, teacher_logits: Row, temperature: float = ..., *,
+    divergence: str | Divergence = ..., teacher_temperature: float | None = ...,
     scaled: bool = ...,
 ) -> float: ...
 @overload
 def kd_loss(
     student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float = ..., *,
+    divergence: str | Divergence = ..., teacher_temperature: float | None = ...,
     scaled: bool = ...,
 ) -> FloatArray: ...
 # fmt: on
@@ -50,6 +55,8 @@ def kd_loss(
     teacher_logits: ArrayLike,
     temperature: float = 1.0,
     *,
+    divergence: str | Divergence = "forward_kl",
+    teacher_temperature: float | None = None,
     scaled: bool = True,
 ) -> Loss:
     r"""Return the knowledge distillation loss, by default times temperature squared.
@@ -59,12 +66,20 @@ def kd_loss(
     student_logits, teacher_logits
         `(..., K)`, with the K classes on the last axis. A class that both exclude (`-inf`)
         is left out. A class that only the student excludes makes the loss `inf`. For a class
-        that only the teacher excludes, the teacher's probability is 0.
+        that only the teacher excludes, the teacher's probability is 0. So for the forward KL
+        divergence; for others, see them.
     temperature
         Greater than 0, `inf` allowed.
+    divergence
+        A divergence of `kd_notes.divergences`, or the name of one with its default parameter:
+        `"forward_kl"`, `"reverse_kl"`, `"jeffreys"`, `"jensen_shannon"`, `"total_variation"`.
+    teacher_temperature
+        That of the teacher, if it has one of its own: greater than 0, `inf` allowed.
+        The teacher's logits are then multiplied by temperature / teacher_temperature.
     scaled
-        Whether the loss is multiplied by temperature squared. At infinite temperature the
-        scaled loss is `regularized_logit_matching_loss`, the unscaled one is 0.
+        Whether the loss is multiplied by temperature squared, the student's, or by temperature
+        for total variation. At infinite temperature the scaled loss is
+        `regularized_logit_matching_loss`, the unscaled one is 0.
 
     Returns
     -------
@@ -77,7 +92,9 @@ def kd_loss(
     Raises
     ------
     ValueError
-        If shapes do not match, K is 0, or the temperature is not above 0.
+        If shapes do not match, K is 0, a temperature is not above 0, there is no divergence of
+        that name, or the teacher's temperature is finite and the student's is not: the scaled
+        loss is then infinite for every teacher that is not uniform.
     TypeError
         If an argument does not hold real numbers, or `scaled` is not a bool.
 
@@ -85,6 +102,11 @@ def kd_loss(
     -----
     Eq. 8 of the note :cite:p:`Che21` and Hinton et al. :cite:p:`HVD15`:
     :math:`\tau^2\,\mathrm{KL}(p^t, p^s)` with :math:`p = \operatorname{softmax}(z/\tau)`.
+
+    Every smooth divergence, divided by its :math:`f''(1)`, has the same limit at infinite
+    temperature. Total variation has another: half the mean of :math:`|\Delta_i - \bar\Delta|`,
+    :math:`\Delta = z^s - z^t`. With a temperature of its own, c times as low, the teacher's
+    logits count c times as much in the limit.
 
     Examples
     --------
@@ -95,10 +117,15 @@ def kd_loss(
     [0.865114, 1.102859, 1.0]
     >>> round(regularized_logit_matching_loss(student, teacher), 6)
     1.0
+    >>> round(kd_loss(student, teacher, np.inf, divergence="reverse_kl"), 6)
+    1.0
+    >>> loss = kd_loss(student, teacher, 1e6, teacher_temperature=5e5)
+    >>> [round(float(x), 3) for x in (loss, kd_loss(student, np.multiply(2, teacher), np.inf))]
+    [4.333, 4.333]
     """
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
-    temperature, scaled = as_temperature(temperature), as_flag("scaled", scaled)
-    return as_loss(kd_rows(student, teacher, temperature, scaled), scalar_type)
+    options = _options(temperature, divergence, teacher_temperature, scaled)
+    return as_loss(kd_rows(student, teacher, **options), scalar_type)
 
 
 def kd_grad(
@@ -106,20 +133,25 @@ def kd_grad(
     teacher_logits: ArrayLike,
     temperature: float = 1.0,
     *,
+    divergence: str | Divergence = "forward_kl",
+    teacher_temperature: float | None = None,
     scaled: bool = True,
 ) -> FloatArray:
     r"""Return the gradient of `kd_loss` with respect to the student's logits.
 
     Parameters
     ----------
-    student_logits, teacher_logits, temperature, scaled
+    student_logits, teacher_logits, temperature, divergence, teacher_temperature, scaled
         As `kd_loss`.
 
     Returns
     -------
     array `(..., K)`
         :math:`\tau (p_i^s - p_i^t)` if scaled, :math:`(p_i^s - p_i^t)/\tau` if not; each
-        row sums to zero. It stays finite where only the student excludes a class.
+        row sums to zero. It stays finite where only the student excludes a class. So for the
+        forward KL divergence. For another, where only one network excludes a class and the
+        loss is `inf`, the gradient is that of :math:`|\log(p_i^s/p_i^t)| = 10` there; and
+        where the loss is too large for its dtype, the gradient is only finite.
 
     Raises
     ------
@@ -128,7 +160,10 @@ def kd_grad(
 
     Notes
     -----
-    Eq. 10 of the note :cite:p:`Che21`; at infinite temperature, scaled, Eq. 11.
+    Eq. 10 of the note :cite:p:`Che21`; at infinite temperature, scaled, Eq. 11. In general, with
+    :math:`h(x) = f(x) - x f'(x)` and :math:`h_i = h(p_i^t/p_i^s)`, it is
+    :math:`\tau\,p_i^s (h_i - \sum_j p_j^s h_j)`, for total variation without the
+    factor :math:`\tau`.
 
     Examples
     --------
@@ -137,19 +172,21 @@ def kd_grad(
     array([-0.719938,  0.448132,  0.271806])
     """
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
-    temperature, scaled = as_temperature(temperature), as_flag("scaled", scaled)
-    return as_array(kd_grad_rows(student, teacher, temperature, scaled), scalar_type)
+    options = _options(temperature, divergence, teacher_temperature, scaled)
+    return as_array(kd_grad_rows(student, teacher, **options), scalar_type)
 
 
 # fmt: off
 @overload
 def kd_loss_and_grad(
     student_logits: Row, teacher_logits: Row, temperature: float = ..., *,
+    divergence: str | Divergence = ..., teacher_temperature: float | None = ...,
     scaled: bool = ..., out: FloatArray | None = ...,
 ) -> tuple[float, FloatArray]: ...
 @overload
 def kd_loss_and_grad(
     student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float = ..., *,
+    divergence: str | Divergence = ..., teacher_temperature: float | None = ...,
     scaled: bool = ..., out: FloatArray | None = ...,
 ) -> tuple[FloatArray, FloatArray]: ...
 # fmt: on
@@ -158,6 +195,8 @@ def kd_loss_and_grad(
     teacher_logits: ArrayLike,
     temperature: float = 1.0,
     *,
+    divergence: str | Divergence = "forward_kl",
+    teacher_temperature: float | None = None,
     scaled: bool = True,
     out: FloatArray | None = None,
 ) -> tuple[Loss, FloatArray]:
@@ -165,7 +204,7 @@ def kd_loss_and_grad(
 
     Parameters
     ----------
-    student_logits, teacher_logits, temperature, scaled
+    student_logits, teacher_logits, temperature, divergence, teacher_temperature, scaled
         As `kd_loss`.
     out
         An array `(..., K)` of the gradient's dtype, into which the gradient is written.
@@ -198,12 +237,12 @@ def kd_loss_and_grad(
     ((2,), True)
     """
     (student, teacher), scalar_type = as_logit_pair(student_logits, teacher_logits)
-    temperature, scaled = as_temperature(temperature), as_flag("scaled", scaled)
+    options = _options(temperature, divergence, teacher_temperature, scaled)
     if out is not None:
         require_out(out, student.shape, scalar_type, student, teacher)
     loss = np.empty(student.shape[:-1], np.result_type(np.float32, scalar_type))
     grad = np.empty(student.shape, scalar_type) if out is None else out
-    soft_loss_and_grad(student, teacher, temperature, scaled=scaled, loss=loss, grad=grad)
+    soft_loss_and_grad(student, teacher, **options, loss=loss, grad=grad)
     return as_loss(loss, scalar_type), as_array(grad, scalar_type)
 
 
@@ -211,12 +250,14 @@ def kd_loss_and_grad(
 @overload
 def knowledge_distillation_loss(
     student_logits: Row, teacher_logits: Row, hard_labels: RowLabel,
-    temperature: float, alpha: float, *, scaled: bool = ...,
+    temperature: float, alpha: float, *, divergence: str | Divergence = ...,
+    teacher_temperature: float | None = ..., scaled: bool = ...,
 ) -> float: ...
 @overload
 def knowledge_distillation_loss(
     student_logits: ArrayLike, teacher_logits: ArrayLike, hard_labels: ArrayLike,
-    temperature: float, alpha: float, *, scaled: bool = ...,
+    temperature: float, alpha: float, *, divergence: str | Divergence = ...,
+    teacher_temperature: float | None = ..., scaled: bool = ...,
 ) -> FloatArray: ...
 # fmt: on
 def knowledge_distillation_loss(
@@ -226,6 +267,8 @@ def knowledge_distillation_loss(
     temperature: float,
     alpha: float,
     *,
+    divergence: str | Divergence = "forward_kl",
+    teacher_temperature: float | None = None,
     scaled: bool = True,
 ) -> Loss:
     r"""Return the KD loss mixed with cross-entropy on the labels.
@@ -242,8 +285,10 @@ def knowledge_distillation_loss(
         Of the soft term, greater than 0, `inf` allowed. The hard term is at temperature 1.
     alpha
         Weight of the soft term, in [0, 1].
+    divergence, teacher_temperature
+        Of the soft term, as `kd_loss`.
     scaled
-        Whether the soft term is multiplied by temperature squared.
+        Whether the soft term is multiplied by temperature squared, as `kd_loss`.
 
     Returns
     -------
@@ -254,8 +299,8 @@ def knowledge_distillation_loss(
     Raises
     ------
     ValueError
-        If shapes do not match, a label is invalid, the temperature is not above 0, or alpha
-        is outside [0, 1].
+        If shapes do not match, a label is invalid, a temperature is not above 0, alpha is
+        outside [0, 1], or as `kd_loss`.
     TypeError
         If an argument does not hold real numbers, or `scaled` is not a bool.
 
@@ -273,11 +318,12 @@ def knowledge_distillation_loss(
     >>> round(loss, 6)
     1.255233
     """
-    alpha, temperature = as_alpha(alpha), as_temperature(temperature)
+    alpha = as_alpha(alpha)
+    options = _options(temperature, divergence, teacher_temperature, scaled)
     (student, teacher, y), scalar_type = as_logits_and_labels(
         "hard_labels", hard_labels, student_logits=student_logits, teacher_logits=teacher_logits
     )
-    soft = kd_rows(student, teacher, temperature, as_flag("scaled", scaled))
+    soft = kd_rows(student, teacher, **options)
     return as_loss(mixture(alpha, cross_entropy_rows(student, y), soft), scalar_type)
 
 
@@ -288,13 +334,17 @@ def knowledge_distillation_grad(
     temperature: float,
     alpha: float,
     *,
+    divergence: str | Divergence = "forward_kl",
+    teacher_temperature: float | None = None,
     scaled: bool = True,
 ) -> FloatArray:
     r"""Return the gradient of `knowledge_distillation_loss` with respect to the student's logits.
 
     Parameters
     ----------
-    student_logits, teacher_logits, hard_labels, temperature, alpha, scaled
+    student_logits, teacher_logits, hard_labels, temperature, alpha
+        As `knowledge_distillation_loss`.
+    divergence, teacher_temperature, scaled
         As `knowledge_distillation_loss`.
 
     Returns
@@ -320,30 +370,81 @@ def knowledge_distillation_grad(
     >>> knowledge_distillation_grad([0.0, 0.0], [0.0, 0.0], 0, temperature=4, alpha=0.5)
     array([-0.25,  0.25])
     """
-    alpha, temperature = as_alpha(alpha), as_temperature(temperature)
+    alpha = as_alpha(alpha)
+    options = _options(temperature, divergence, teacher_temperature, scaled)
     (student, teacher, y), scalar_type = as_logits_and_labels(
         "hard_labels", hard_labels, student_logits=student_logits, teacher_logits=teacher_logits
     )
-    soft = kd_grad_rows(student, teacher, temperature, as_flag("scaled", scaled))
+    soft = kd_grad_rows(student, teacher, **options)
     hard = cross_entropy_grad_rows(student, y)
     return as_array(mixture(alpha, hard, soft), scalar_type)
 
 
+class Options(TypedDict):
+    """What the loss is computed with, checked."""
+
+    temperature: float
+    scaled: bool
+    formula: Formula
+    teacher_factor: float
+
+
+def _options(
+    temperature: float,
+    divergence: str | Divergence,
+    teacher_temperature: float | None,
+    scaled: bool,
+) -> Options:
+    temperature = as_temperature(temperature)
+    return {
+        "temperature": temperature,
+        "scaled": as_flag("scaled", scaled),
+        "formula": as_formula(divergence),
+        "teacher_factor": as_teacher_factor(teacher_temperature, temperature),
+    }
+
+
 def kd_rows(
-    student: FloatArray, teacher: FloatArray, temperature: float = 1.0, scaled: bool = True
+    student: FloatArray,
+    teacher: FloatArray,
+    temperature: float = 1.0,
+    scaled: bool = True,
+    formula: Formula = FORWARD,
+    teacher_factor: float = 1.0,
 ) -> FloatArray:
-    """Return Eq. 8 on checked arrays."""
+    """Return Eq. 8, or another divergence, on checked arrays."""
     loss = np.empty(student.shape[:-1], np.result_type(np.float32, student, teacher))
-    soft_loss_and_grad(student, teacher, temperature, scaled=scaled, loss=loss)
+    soft_loss_and_grad(
+        student,
+        teacher,
+        temperature,
+        scaled=scaled,
+        formula=formula,
+        teacher_factor=teacher_factor,
+        loss=loss,
+    )
     return loss
 
 
 def kd_grad_rows(
-    student: FloatArray, teacher: FloatArray, temperature: float, scaled: bool
+    student: FloatArray,
+    teacher: FloatArray,
+    temperature: float,
+    scaled: bool,
+    formula: Formula = FORWARD,
+    teacher_factor: float = 1.0,
 ) -> FloatArray:
-    """Return Eq. 10 on checked arrays."""
+    """Return Eq. 10, or another divergence's gradient, on checked arrays."""
     grad = np.empty(student.shape, np.result_type(np.float32, student, teacher))
-    soft_loss_and_grad(student, teacher, temperature, scaled=scaled, grad=grad)
+    soft_loss_and_grad(
+        student,
+        teacher,
+        temperature,
+        scaled=scaled,
+        formula=formula,
+        teacher_factor=teacher_factor,
+        grad=grad,
+    )
     return grad
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kd_notes._checks import FloatArray, Loss, Row, as_alpha, as_loss, as_probabilities
+from kd_notes._f_divergences import minus_log1p_ratio
+from kd_notes._kernel import OPERATIONS
 
 __all__ = ["kl_divergence", "skew_jensen_divergence"]
 
@@ -126,24 +128,10 @@ def divergence_rows(p: FloatArray, q: FloatArray, p_weight: float, q_weight: flo
     change = q_weight * (q - p)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         x = np.divide(change, p, out=np.full_like(p, np.inf), where=p != 0)
-        terms = np.where(
-            x == np.inf, change, p * _minus_log1p(x, (p_weight * p + q_weight * q) / p)
-        )
+        far = x - np.log((p_weight * p + q_weight * q) / p)  # accurate near x = -1
+        near = x * x * minus_log1p_ratio(OPERATIONS, x)
+        terms = np.where(x == np.inf, change, p * np.where(np.abs(x) <= 0.5, near, far))
     # In C order NumPy adds up a row pairwise, which keeps the error of a long one small.
     divergence: FloatArray = np.ascontiguousarray(terms).sum(axis=-1)
     divergence /= q_weight
     return divergence
-
-
-def _minus_log1p(x: FloatArray, one_plus_x: FloatArray) -> FloatArray:
-    """Return `x - log1p(x)` for x >= -1, accurate near 0 and, by `1 + x`, near -1.
-
-    With y = x / (2 + x), log1p(x) = 2 artanh(y) = 2 (y + y^3/3 + y^5/5 + ...), and
-    x - 2y = x y, so that x - log1p(x) is x y minus the rest of the series.
-    """
-    result = x - np.log(one_plus_x)
-    near = np.abs(x) < 0.5
-    y = x[near] / (2 + x[near])
-    series = np.polynomial.polynomial.polyval(y**2, 1 / np.arange(3, 37, 2, dtype=x.dtype))
-    result[near] = x[near] * y - 2 * y**3 * series
-    return result

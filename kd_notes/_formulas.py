@@ -66,6 +66,7 @@ class Operations(Protocol):
     def exp_(self, x: Any) -> Any: ...
     def log(self, x: Any) -> Any: ...
     def log1p(self, x: Any) -> Any: ...
+    def expm1(self, x: Any) -> Any: ...
     def where(self, condition: Any, x: Any, y: Any) -> Any: ...
     def clip(self, x: Rows, low: float, high: float) -> Rows: ...
     def row_sum(self, x: Rows) -> Column: ...
@@ -94,6 +95,11 @@ def inverse_temperature(temperature: float, tiny: float, huge: float) -> float:
     return min(max(1 / temperature, math.pow(tiny, 0.8)), huge)
 
 
+def times(ops: Operations, logits: Rows, factor: float) -> Rows:
+    """Return logits times a factor of at least 0; what is excluded stays so."""
+    return ops.where(logits == -math.inf, logits, logits * factor)
+
+
 def loss_and_slope(
     ops: Operations, z: Rows, v: Rows, beta: float, scaled: bool
 ) -> tuple[Column, Rows, Column]:
@@ -103,19 +109,15 @@ def loss_and_slope(
     underflow: p φ(d) τ² = p x² (φ(d)/d²).
     """
     unit = 1 / beta if scaled else 1.0
-    pair = _Pair(ops, z, v, beta)
-    d, x = pair.d, pair.x if scaled else pair.d
-    p_expm1, p_phi = _series(pair.p, x, d, COTH[ops.dtype_name(d)])
-    if pair.wide is not None:
-        wide_expm1, wide_phi = _wide_terms(pair, x, unit)
-        p_expm1, p_phi = pair.wide.put(p_expm1, wide_expm1), pair.wide.put(p_phi, wide_phi)
+    pair = Pair(ops, z, v, beta)
+    p_expm1, p_phi = terms(pair, pair.x if scaled else pair.d, unit)
     m = ops.row_sum(p_expm1) / pair.total
     loss = _loss(pair, ops.row_sum(p_phi) / pair.total, m, unit)
     p_expm1 -= pair.p * m
     return loss, p_expm1, 1 / ((1 + m / unit) * pair.total)
 
 
-class _Pair:
+class Pair:
     """The rows of both networks, compared.
 
     Attributes
@@ -226,15 +228,24 @@ class _Pair:
         return self.ops.exp_((exponent - self.wide.take_column(self.center)) * self.beta)
 
 
-def _wide_terms(pair: _Pair, x: Rows, unit: float) -> tuple[Any, Any]:
+def terms(pair: Pair, x: Rows, unit: float) -> tuple[Rows, Rows]:
+    """Return unit·p (eᵈ − 1) and unit²·p φ(d) of all entries, where x = unit·d."""
+    p_expm1, p_phi = _series(pair.p, x, pair.d, COTH[pair.ops.dtype_name(x)])
+    if pair.wide is not None:
+        wide_expm1, wide_phi = _wide_terms(pair, x, unit)
+        p_expm1, p_phi = pair.wide.put(p_expm1, wide_expm1), pair.wide.put(p_phi, wide_phi)
+    return p_expm1, p_phi
+
+
+def _wide_terms(pair: Pair, x: Rows, unit: float) -> tuple[Any, Any]:
     """Return unit·p (eᵈ − 1) and unit²·p φ(d) of the wide entries, where x = unit·d."""
     assert pair.wide is not None
     p, x = pair.wide.take(pair.p), pair.wide.take(x)
     p_expm1 = unit * (pair.wide_exponentials() - p)
-    return p_expm1, unit * (p_expm1 - _product(pair.ops, p, x))
+    return p_expm1, unit * (p_expm1 - product(pair.ops, p, x))
 
 
-def _product(ops: Operations, p: Rows, x: Rows) -> Rows:
+def product(ops: Operations, p: Rows, x: Rows) -> Rows:
     """Return p x, where 0·∞ = 0, but −∞ is unchanged even if p underflows."""
     return ops.where((p > 0) | (x == -math.inf), ops.where(x == -math.inf, x, p * x), 0.0)
 
@@ -261,7 +272,7 @@ def _series(p: Rows, x: Rows, d: Rows, coefficients: list[float]) -> tuple[Rows,
     return p_expm1, h
 
 
-def _loss(pair: _Pair, s: Column, m: Column, unit: float) -> Column:
+def _loss(pair: Pair, s: Column, m: Column, unit: float) -> Column:
     """Return unit²·KL = unit²·(S − (M − log(1 + M))), given s = unit²·S and m = unit·M."""
     ops, plain_m = pair.ops, m / unit
     correction = _correction_ratio(ops, plain_m) * m * m
@@ -269,7 +280,7 @@ def _loss(pair: _Pair, s: Column, m: Column, unit: float) -> Column:
         correction = ops.where(s == math.inf, 0.0, correction)
     loss = s - correction
     if pair.wide is not None and ops.any(plain_m > 1):  # then both are large
-        mean = ops.row_sum(_product(ops, pair.p, pair.d)) / pair.total
+        mean = ops.row_sum(product(ops, pair.p, pair.d)) / pair.total
         loss = ops.where(plain_m > 1, (ops.log1p(plain_m) - mean) * unit * unit, loss)
     loss *= loss > 0  # rounding does not make it negative; nan is unchanged
     return loss

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_notes._checks import FloatArray
-from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope
+from kd_notes._f_divergences import FORWARD, Formula, divergence_and_slope
+from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope, times
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
@@ -39,10 +40,12 @@ def soft_loss_and_grad(
     temperature: float,
     *,
     scaled: bool,
+    formula: Formula = FORWARD,
+    teacher_factor: float = 1.0,
     loss: FloatArray | None = None,
     grad: FloatArray | None = None,
 ) -> None:
-    """Fill `loss` with KL(p, q) at a temperature, and `grad` with its gradient.
+    """Fill `loss` with a divergence of p and q at a temperature, and `grad` with its gradient.
 
     Parameters
     ----------
@@ -53,6 +56,10 @@ def soft_loss_and_grad(
         Greater than 0, `inf` allowed.
     scaled
         Whether both results are multiplied by temperature squared.
+    formula
+        The divergence: KL(p, q), if not given.
+    teacher_factor
+        What the teacher's logits are multiplied by.
     loss, grad
         `(...)` and `(..., K)`, where to store the results; None stores nothing.
 
@@ -66,10 +73,11 @@ def soft_loss_and_grad(
     loss is `inf`, and its gradient q − p times a huge but finite number.
     """
     dtype = np.result_type(np.float32, student, teacher)
-    batch = _Batch(student, teacher, loss, grad, dtype)
+    batch = _Batch(student, teacher, loss, grad, dtype, teacher_factor)
     with np.errstate(all="ignore"):
         np.setbufsize(BUFFER)  # until errstate ends
-        _Computation(batch, temperature, scaled).run()
+        computation = _Computation(batch, temperature, scaled)
+        computation.run() if formula == FORWARD else computation.run_formula(formula)
 
 
 class _Batch:
@@ -82,7 +90,9 @@ class _Batch:
         loss: FloatArray | None,
         grad: FloatArray | None,
         dtype: np.dtype[Any],
+        teacher_factor: float,
     ) -> None:
+        self.teacher_factor = teacher_factor
         *self.shape, self.classes = student.shape
         self.dtype, self.rows = dtype, math.prod(self.shape)
         shapes = [(self.rows, self.classes)] * 2 + [(self.rows,), (self.rows, self.classes)]
@@ -99,11 +109,13 @@ class _Batch:
     def load(self, rows: Rows) -> tuple[FloatArray, FloatArray]:
         """Return the student's and the teacher's logits, `(n, K)`."""
         index = self._index(rows)
-        student, teacher = (x[index] for x in self.arrays[:2])
-        return _stored(student, self.dtype), _stored(teacher, self.dtype)
+        student, teacher = (_stored(x[index], self.dtype) for x in self.arrays[:2])
+        if self.teacher_factor != 1:
+            teacher = times(OPERATIONS, teacher, self.teacher_factor)
+        return student, teacher
 
     def store(
-        self, rows: Rows, losses: FloatArray, slopes: FloatArray, factors: FloatArray
+        self, rows: Rows, losses: FloatArray, slopes: FloatArray, factors: FloatArray | float
     ) -> None:
         """Store the losses `(n, 1)`, and the gradients as the product of two arrays."""
         index, (loss, grad) = self._index(rows), self.arrays[2:]
@@ -148,6 +160,15 @@ class _Computation:
             mostly_close = (left < 0.5) if mostly_close else (left > 0.5)
             self._compute_deferred(self.step)
         self._compute_deferred(1)
+
+    def run_formula(self, formula: Formula) -> None:
+        """Compute every block by the formulas of another divergence."""
+        for start in range(0, self.batch.rows, self.step):
+            rows = slice(start, min(start + self.step, self.batch.rows))
+            loss, slope = divergence_and_slope(
+                OPERATIONS, *self.batch.load(rows), self.beta, self.scaled, formula
+            )
+            self.batch.store(rows, loss, slope, self.grad_factor)
 
     def _compute_deferred(self, least: int) -> None:
         """Compute the deferred rows by the other formula, if there are so many."""
@@ -301,6 +322,7 @@ class _Operations:
     """The operations of `_formulas.py` in NumPy."""
 
     exp, log, log1p = staticmethod(np.exp), staticmethod(np.log), staticmethod(np.log1p)
+    expm1 = staticmethod(np.expm1)
     where, clip = staticmethod(np.where), staticmethod(np.clip)
     row_sum, row_max = staticmethod(_sum), staticmethod(_max)
     normalizer = staticmethod(_normalizer)

@@ -11,14 +11,14 @@ from unittest import mock
 from kd_notes import kd_loss_and_grad
 
 
-def by_torch(student, teacher, temperature, scaled=True):
+def by_torch(student, teacher, temperature, scaled=True, **options):
     import torch
 
     from kd_notes.torch import kd_loss
 
     student = torch.tensor(student, requires_grad=True)
     with one_thread(torch):
-        loss = kd_loss(student, torch.tensor(teacher), temperature, scaled=scaled)
+        loss = kd_loss(student, torch.tensor(teacher), temperature, scaled=scaled, **options)
         (grad,) = torch.autograd.grad(loss.sum(), student)
     return loss.detach().numpy(), grad.numpy()
 
@@ -32,13 +32,13 @@ def one_thread(torch):
     torch.set_num_threads(threads)
 
 
-def by_torch_branchless(student, teacher, temperature, scaled=True):
+def by_torch_branchless(student, teacher, temperature, scaled=True, **options):
     with branchless():
-        return by_torch(student, teacher, temperature, scaled)
+        return by_torch(student, teacher, temperature, scaled, **options)
 
 
-def by_numpy(student, teacher, temperature, scaled=True):
-    return kd_loss_and_grad(student, teacher, temperature, scaled=scaled)
+def by_numpy(student, teacher, temperature, scaled=True, **options):
+    return kd_loss_and_grad(student, teacher, temperature, scaled=scaled, **options)
 
 
 def branchless():

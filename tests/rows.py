@@ -28,6 +28,7 @@ class Row:
     tau: float = 1.0
     order: int | None = None  # the seed that shuffles the classes
     scaled: bool = True
+    divergence: object = "forward_kl"
 
     def __post_init__(self):
         self.z, self.v = np.array(self.z, self.dtype), np.array(self.v, self.dtype)
@@ -39,8 +40,8 @@ class Row:
         return f"Row({self.dtype!r}, {z}, {v}, {counts}{self._repr_of_options()})"
 
     def _repr_of_options(self):
-        options = {"tau": self.tau, "order": self.order, "scaled": self.scaled}
-        usual = {"tau": 1.0, "order": None, "scaled": True}
+        usual = {"tau": 1.0, "order": None, "scaled": True, "divergence": "forward_kl"}
+        options = {name: getattr(self, name) for name in usual}
         return "".join(f", {k}={options[k]}" for k in options if options[k] != usual[k])
 
     @property
@@ -94,26 +95,26 @@ def reference(row):
         z, v = ([mp.mpf(x) for x in logits.tolist()] for logits in (row.z, row.v))
         n = row.counts.tolist()
         if row.tau == inf:
-            return _at_infinity(z, v, n)
+            return at_infinity(z, v, n)
         return _at_temperature(z, v, n, mp.mpf(row.tau), row.scaled)
 
 
 def _at_temperature(z, v, n, tau, scaled):
-    (q, log_q), (p, log_p) = _softmax(z, n, tau), _softmax(v, n, tau)
+    (q, log_q), (p, log_p) = softmax_of(z, n, tau), softmax_of(v, n, tau)
     ratio = [b - a if b > -inf else mp.zero for a, b in zip(log_q, log_p, strict=True)]
     kl = weighted(n, map(mul, p, ratio))
     slope = [a - b for a, b in zip(q, p, strict=True)]
     loss_condition = mp.zero
     if 0 < kl < inf:
         by_teacher = [b * (r - kl) for b, r in zip(p, ratio, strict=True)]
-        loss_condition = (_size(slope, z, n) + _size(by_teacher, v, n)) / tau / kl
+        loss_condition = (size_of(slope, z, n) + size_of(by_teacher, v, n)) / tau / kl
     bends = largest(map(sum, zip(_bend(q, z, n), _bend(p, v, n), strict=True)))
     grad_condition = bends / tau / largest(slope) if any(slope) else mp.zero
     loss, unit = (tau**2 * kl, tau) if scaled else (kl, 1 / tau)
     return Reference(loss, [unit * s for s in slope], loss_condition, grad_condition)
 
 
-def _at_infinity(z, v, n):
+def at_infinity(z, v, n):
     """Half the variance of z - v; what only one network excludes makes it infinite."""
     excluded = [max(pair) == -inf for pair in zip(z, v, strict=True)]
     total = weighted(n, (not out for out in excluded))
@@ -127,11 +128,11 @@ def _at_infinity(z, v, n):
         return Reference(mp.zero, slope, mp.zero, mp.zero)
     loss = weighted(n, (u * (a - mean) ** 2 for u, a in zip(uniform, x, strict=True))) / 2
     bends = largest(map(sum, zip(_bend(uniform, z, n), _bend(uniform, v, n), strict=True)))
-    loss_condition = (_size(slope, z, n) + _size(slope, v, n)) / loss
+    loss_condition = (size_of(slope, z, n) + size_of(slope, v, n)) / loss
     return Reference(loss, slope, loss_condition, bends / largest(slope))
 
 
-def _softmax(logits, n, tau):
+def softmax_of(logits, n, tau):
     top = max(logits)
     scaled = [(x - top) / tau for x in logits]
     p = [mp.exp(x) for x in scaled]
@@ -148,7 +149,7 @@ def largest(numbers):
     return max(map(abs, numbers))
 
 
-def _size(derivative, logits, n):
+def size_of(derivative, logits, n):
     """Return the sum of |derivative x logit| over the classes that are not excluded."""
     terms = zip(n, derivative, logits, strict=True)
     return sum(k * abs(d * x) for k, d, x in terms if x > -inf)
@@ -156,6 +157,6 @@ def _size(derivative, logits, n):
 
 def _bend(p, logits, n):
     """Return the row sums of |p_i (delta_ij - p_j) z_j|."""
-    mean = _size(p, logits, n)
+    mean = size_of(p, logits, n)
     pairs = zip(p, logits, strict=True)
     return [b * ((1 - 2 * b) * abs(x) + mean) if x > -inf else mp.zero for b, x in pairs]

@@ -16,16 +16,20 @@ import time
 import warnings
 from collections import defaultdict
 from contextlib import suppress
+from dataclasses import replace
 from itertools import cycle, islice, product
 from operator import sub
 from typing import NamedTuple
 
 import numpy as np
 from backends import BACKENDS, by_numpy
+from f_divergences import reference_of_row
 from families import FAMILIES, begin, limit, mutated
 from mpmath import mp
 from numpy import inf
 from rows import Row, largest, reference
+
+from kd_notes import divergences
 
 PROMISE = 16
 ROWS_PER_STEP = 32
@@ -61,18 +65,25 @@ def evaluate(rows, backend):
 
 
 def kind(row):
-    return row.num_classes, row.tau, row.scaled
+    return row.num_classes, row.tau, row.scaled, row.divergence
 
 
 def compute(rows, backend):
     z, v = map(np.stack, zip(*(row.logits() for row in rows), strict=True))
-    return backend(z, v, rows[0].tau, rows[0].scaled)
+    return backend(z, v, rows[0].tau, rows[0].scaled, **options(rows[0]))
+
+
+def options(row):
+    return {} if row.divergence == "forward_kl" else {"divergence": row.divergence}
 
 
 def score(row, loss, grad):
     if not loss >= 0 or np.isnan(grad).any():
         return Score(inf, inf)
-    true, finfo = reference(row), np.finfo(row.dtype)
+    if options(row) and (np.isinf(row.z) != np.isinf(row.v)).any():
+        return Score(0, 0)  # that it is infinite, or what is left of it, has a test of its own
+    true = reference_of_row(row) if options(row) else reference(row)
+    finfo = np.finfo(row.dtype)
     with mp.workdps(40):
         infinite = loss == inf and true.loss > float(finfo.max) / 2
         error = mp.zero if infinite else abs(loss - true.loss)
@@ -110,7 +121,7 @@ def breaks_a_law(row, rows, backend):
     alone, among = compute([row], backend), compute([*beside, row], backend)
     differs = any(a[-1].tobytes() != b[-1].tobytes() for a, b in zip(alone, among, strict=True))
     z = row.logits()[0][np.newaxis]
-    has_self_loss = np.any(backend(z, z, row.tau, row.scaled)[0])
+    has_self_loss = np.any(backend(z, z, row.tau, row.scaled, **options(row))[0])
     return has_self_loss or (differs and backend is by_numpy) or has_wrong_sum(row, alone[1])
 
 
@@ -119,16 +130,27 @@ def has_wrong_sum(row, grad):
     included = np.maximum(row.z, row.v) > -inf
     size = float(np.max(abs(row.z[included]) + abs(row.v[included])))  # inf: excluded by one
     unit = min(row.tau, size) if row.scaled else 1 / row.tau
+    unit = max(unit, float(np.max(abs(grad)))) if options(row) else unit
     finfo = np.finfo(row.dtype)
     excess = abs(grad.sum(dtype=np.longdouble)) - grad.size * float(finfo.tiny)
     return excess > PROMISE * float(finfo.eps) * unit
 
 
-def search(backend, dtype, seed, families=tuple(FAMILIES), objectives=OBJECTIVES, steps=100):
+def search(
+    backend,
+    dtype,
+    seed,
+    families=tuple(FAMILIES),
+    objectives=OBJECTIVES,
+    steps=100,
+    divergence="forward_kl",
+):
     """Yield family, row and score of each step, climb after climb, without end."""
     rng = np.random.default_rng(seed)
     for objective, family in cycle(product(objectives, families)):
-        rows = [begin(family, dtype, rng) for _ in range(ROWS_PER_STEP)]
+        rows = [
+            replace(begin(family, dtype, rng), divergence=divergence) for _ in range(ROWS_PER_STEP)
+        ]
         for step in islice(climb(rows, backend, objective, rng, limit(family)), steps):
             yield family, *step
 
@@ -178,13 +200,18 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--objective", choices=OBJECTIVES, help="all of them, if not given")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=[*FAMILIES])
+    parser.add_argument("--divergence", help="as JensenShannon(0.3); forward KL, if not given")
     return parser.parse_args()
 
 
 def main():
     args = arguments()
     objectives = [args.objective] if args.objective else OBJECTIVES
-    steps = search(BACKENDS[args.backend], args.dtype, args.seed, args.families, objectives)
+    chosen = eval(args.divergence, vars(divergences)) if args.divergence else "forward_kl"
+    steps = search(
+        *(BACKENDS[args.backend], args.dtype, args.seed, args.families, objectives),
+        divergence=chosen,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         findings = worst_rows(steps, args.seconds)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import kd_notes
+from kd_notes import divergences
 
+OPTIONS = "divergence='forward_kl', teacher_temperature=None, scaled=True"
 INTERFACE = {
     "softmax": "(logits, temperature=1.0)",
     "log_softmax": "(logits, temperature=1.0)",
@@ -30,17 +32,27 @@ INTERFACE = {
     "regularized_logit_matching_loss": "(student_logits, teacher_logits)",
     "regularized_logit_matching_grad": "(student_logits, teacher_logits)",
     "kl_divergence": "(p, q)",
-    "kd_loss": "(student_logits, teacher_logits, temperature=1.0, *, scaled=True)",
-    "kd_grad": "(student_logits, teacher_logits, temperature=1.0, *, scaled=True)",
+    "kd_loss": f"(student_logits, teacher_logits, temperature=1.0, *, {OPTIONS})",
+    "kd_grad": f"(student_logits, teacher_logits, temperature=1.0, *, {OPTIONS})",
     "kd_loss_and_grad": (
-        "(student_logits, teacher_logits, temperature=1.0, *, scaled=True, out=None)"
+        f"(student_logits, teacher_logits, temperature=1.0, *, {OPTIONS}, out=None)"
     ),
     "knowledge_distillation_loss": (
-        "(student_logits, teacher_logits, hard_labels, temperature, alpha, *, scaled=True)"
+        f"(student_logits, teacher_logits, hard_labels, temperature, alpha, *, {OPTIONS})"
     ),
     "knowledge_distillation_grad": (
-        "(student_logits, teacher_logits, hard_labels, temperature, alpha, *, scaled=True)"
+        f"(student_logits, teacher_logits, hard_labels, temperature, alpha, *, {OPTIONS})"
     ),
+}
+DIVERGENCES = {
+    "ForwardKL": "()",
+    "ReverseKL": "()",
+    "Jeffreys": "()",
+    "JensenShannon": "(beta=0.5, *, normalized=True)",
+    "SkewKL": "(alpha=0.1, *, normalized=True)",
+    "SkewReverseKL": "(alpha=0.1, *, normalized=True)",
+    "Alpha": "(alpha)",
+    "TotalVariation": "()",
 }
 
 
@@ -54,9 +66,31 @@ def test_public_names_are_the_documented_ones():
     assert kd_notes.__all__ == sorted(kd_notes.__all__)
 
 
-def test_the_only_public_module_is_the_one_for_pytorch():
+def test_the_public_modules_are_the_documented_ones():
     modules = [module.name for module in pkgutil.iter_modules(kd_notes.__path__)]
-    assert [name for name in modules if not name.startswith("_")] == ["torch"]
+    assert [name for name in modules if not name.startswith("_")] == ["divergences", "torch"]
+
+
+def test_the_public_names_of_the_divergences_are_the_documented_ones():
+    assert set(divergences.__all__) == {*DIVERGENCES, "Divergence"}
+    for name, expected in DIVERGENCES.items():
+        signature = inspect.signature(getattr(divergences, name))
+        bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+        assert str(inspect.Signature(bare)) == expected
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_a_divergence_has_a_docstring_with_its_parameters_formula_and_an_example(name):
+    documented = getattr(divergences, name)
+    lines = inspect.getdoc(documented).splitlines()
+    assert re.fullmatch(r"[^.]+\.", lines[0])
+    sections = ["Parameters", "Raises"] if inspect.signature(documented).parameters else []
+    titles = [
+        title for title, rule in itertools.pairwise(lines) if title and rule == "-" * len(title)
+    ]
+    assert titles == [*sections, "Notes", "Examples"]
+    assert set(inspect.signature(documented).parameters) <= set(lines)
+    assert any("f''(1)" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", INTERFACE)

@@ -32,6 +32,15 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import kd_notes.torch as kd_torch  # noqa: E402
+from kd_notes.divergences import (  # noqa: E402
+    Alpha,
+    Jeffreys,
+    JensenShannon,
+    ReverseKL,
+    SkewKL,
+    SkewReverseKL,
+    TotalVariation,
+)
 from kd_notes.torch import (  # noqa: E402
     KnowledgeDistillationLoss,
     _soft_loss,
@@ -111,6 +120,56 @@ def test_curvature_is_the_softmax_jacobian(temperature, pair):  # proposition 8
     )
     q = torch.softmax(student / temperature, -1)
     torch.testing.assert_close(hessian, torch.diag(q) - torch.outer(q, q), rtol=0, atol=1e-15)
+
+
+SMOOTH = [
+    ReverseKL(),
+    Jeffreys(),
+    JensenShannon(0.3),
+    JensenShannon(0.1, normalized=False),
+    SkewKL(0.2),
+    SkewReverseKL(0.2),
+    Alpha(0.5),
+    Alpha(2),
+    Alpha(-1),
+]
+of_smooth = pytest.mark.parametrize("divergence", SMOOTH, ids=str)
+
+
+@of_smooth
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 1e3])
+@each_scaled
+def test_every_divergence_has_its_derivatives(temperature, scaled, divergence, pair):
+    student, teacher = pair[0][0, :2].requires_grad_(), pair[1][0, :2]
+
+    def loss(z):
+        options = {"divergence": divergence, "teacher_temperature": 2 * temperature}
+        return kd_loss(z, teacher, temperature, scaled=scaled, **options)
+
+    tolerance = 1e-6 if scaled or temperature < 10 else 1e-9
+    assert torch.autograd.gradcheck(loss, student, atol=tolerance)
+    assert torch.autograd.gradgradcheck(loss, student, atol=tolerance)
+
+
+@of_smooth
+def test_every_divergence_has_a_third_derivative(divergence, pair):
+    student, teacher = pair[0][0, :1].requires_grad_(), pair[1][0, :1]
+
+    def slope(z):
+        loss = kd_loss(z, teacher, 2.0, divergence=divergence).sum()
+        return torch.autograd.grad(loss, z, create_graph=True)[0]
+
+    assert torch.autograd.gradgradcheck(slope, student)
+
+
+def test_a_second_derivative_is_finite_where_a_class_is_excluded(pair):
+    student, teacher = pair[0][0].requires_grad_(), pair[1][0]
+    with torch.no_grad():
+        student[0, 0] = teacher[0, 0] = teacher[1, 1] = student[2, 2] = -INF
+    for divergence in [*SMOOTH, TotalVariation()]:
+        loss = kd_loss(student, teacher, 2.0, divergence=divergence)
+        (grad,) = torch.autograd.grad(loss.sum(), student, create_graph=True)
+        assert torch.autograd.grad(grad.square().sum(), student)[0].isfinite().all()
 
 
 def test_a_third_derivative_is_right(pair):
@@ -239,6 +298,23 @@ def test_extreme_temperatures_give_what_numpy_gives(scaled, dtype, temperature, 
         assert_same_as_numpy(student, teacher, temperature, scaled)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@each_scaled
+def test_every_divergence_gives_what_numpy_gives(scaled, dtype, rng):
+    student, teacher = rng.normal(scale=2, size=(2, 8, 30)).astype(dtype)
+    student[::2] = teacher[::2] + student[::2] * dtype(0.05)
+    for divergence in SMOOTH:
+        for options in ({}, {"teacher_temperature": 8.0}):
+            args = student, teacher, 4.0
+            options = {"divergence": divergence, "scaled": scaled, **options}
+            loss, grad = loss_and_grad(*map(torch.tensor, args[:2]), 4.0, **options)
+            expected, expected_grad = kd_loss_and_grad(*args, **options)
+            eps = np.finfo(dtype).eps  # a few for each unit of the condition number
+            assert_allclose(loss, expected, rtol=256 * eps)
+            largest = np.abs(expected_grad).max(axis=-1, keepdims=True)
+            assert_allclose(grad / largest, expected_grad / largest, rtol=0, atol=256 * eps)
+
+
 # Shapes, dtypes, layouts
 
 
@@ -349,6 +425,27 @@ def test_it_compiles_without_a_break(backend, temperatures, rng):
     for temperature in temperatures:  # from the second on, it is a variable of the graph
         a, b = (student.clone().requires_grad_() for _ in range(2))
         loss, expected = compiled(a, teacher, temperature), kd_loss(b, teacher, temperature)
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+        for total in (loss.sum(), expected.sum()):
+            total.backward()
+        largest = b.grad.abs().amax(-1, keepdim=True)
+        torch.testing.assert_close(a.grad / largest, b.grad / largest, rtol=0, atol=1e-6)
+
+
+@traces
+@pytest.mark.parametrize(
+    "divergence", ["reverse_kl", JensenShannon(0.3), SkewKL(), Alpha(0.5), TotalVariation()]
+)
+def test_every_divergence_compiles(divergence, rng):
+    student, teacher = torch.tensor(rng.normal(size=(2, 6, 50)), dtype=torch.float32)
+    torch.compiler.reset()
+    compiled = torch.compile(kd_loss, fullgraph=True, backend="aot_eager")
+    for temperature in [4.0, 1e5, INF]:
+        options = {"divergence": divergence, "teacher_temperature": temperature}
+        a, b = (student.clone().requires_grad_() for _ in range(2))
+        loss, expected = (
+            f(z, teacher, temperature, **options) for f, z in [(compiled, a), (kd_loss, b)]
+        )
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
         for total in (loss.sum(), expected.sum()):
             total.backward()

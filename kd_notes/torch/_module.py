@@ -7,10 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kd_notes._checks import as_alpha, as_flag, as_temperature
+from kd_notes._checks import as_alpha
 from kd_notes._distillation import mixture
+from kd_notes.divergences import Divergence
 from kd_notes.torch._checks import are_indices, require_logits
-from kd_notes.torch._soft_loss import soft_loss, wide
+from kd_notes.torch._soft_loss import Options, soft_loss, wide
 
 REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": torch.mean,
@@ -29,8 +30,10 @@ class KnowledgeDistillationLoss(torch.nn.Module):
     alpha
         Weight of the soft term, in [0, 1]; at 0 the result is the hard term, even if the soft
         term is `inf`.
+    divergence, teacher_temperature
+        Of the soft term, as `kd_loss`.
     scaled
-        Whether the soft term is multiplied by temperature squared.
+        Whether the soft term is multiplied by temperature squared, as `kd_loss`.
     reduction
         `"mean"` over the examples, as PyTorch's `"batchmean"`; `"sum"` over them; or
         `"none"`, one loss per example.
@@ -38,10 +41,10 @@ class KnowledgeDistillationLoss(torch.nn.Module):
     Raises
     ------
     ValueError
-        If the temperature is not above 0, alpha is outside [0, 1], or the reduction is
-        unknown.
+        If a temperature is not above 0, alpha is outside [0, 1], there is no such divergence
+        or reduction, or the teacher's temperature is finite and the student's is not.
     TypeError
-        If temperature or alpha is not a real number, or `scaled` is not a bool.
+        If a temperature or alpha is not a real number, or `scaled` is not a bool.
 
     Notes
     -----
@@ -82,13 +85,18 @@ class KnowledgeDistillationLoss(torch.nn.Module):
         temperature: float,
         alpha: float,
         *,
+        divergence: str | Divergence = "forward_kl",
+        teacher_temperature: float | None = None,
         scaled: bool = True,
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        self.temperature = as_temperature(temperature)
+        options = Options.checked(temperature, divergence, teacher_temperature, scaled)
+        self.temperature = options.temperature
         self.alpha = as_alpha(alpha)
-        self.scaled = as_flag("scaled", scaled)
+        self.divergence = divergence
+        self.teacher_temperature = teacher_temperature
+        self.scaled = options.scaled
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {[*REDUCTIONS]}; got {reduction!r}")
         self.reduction = reduction
@@ -96,16 +104,21 @@ class KnowledgeDistillationLoss(torch.nn.Module):
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of a batch, reduced."""
         require_logits(student_logits, teacher_logits)
-        soft = soft_loss(student_logits, teacher_logits, self.temperature, self.scaled)
+        options = Options.checked(
+            self.temperature, self.divergence, self.teacher_temperature, self.scaled
+        )
+        soft = soft_loss(student_logits, teacher_logits, options)
         hard = _cross_entropy(student_logits, labels)
         return REDUCTIONS[self.reduction](mixture(self.alpha, hard, soft))
 
     def extra_repr(self) -> str:
         """Return the arguments, as a printed model shows them."""
-        return (
-            f"temperature={self.temperature}, alpha={self.alpha}, "
-            f"scaled={self.scaled}, reduction={self.reduction!r}"
-        )
+        chosen = f"temperature={self.temperature}, alpha={self.alpha}, "
+        if self.divergence != "forward_kl":
+            chosen += f"divergence={self.divergence!r}, "
+        if self.teacher_temperature is not None:
+            chosen += f"teacher_temperature={self.teacher_temperature}, "
+        return f"{chosen}scaled={self.scaled}, reduction={self.reduction!r}"
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from kd_notes._checks import as_flag, as_temperature
-from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope
+from kd_notes._checks import as_flag, as_teacher_factor, as_temperature
+from kd_notes._f_divergences import FORWARD, Formula, as_formula, divergence_and_slope
+from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope, times
 from kd_notes._kernel import soft_loss_and_grad
+from kd_notes.divergences import Divergence
 from kd_notes.torch._checks import require_logits
+from kd_notes.torch._curvature import by_hessian
 
 BLOCK = 2**25  # numbers in a block of rows; the formulas hold about ten such blocks at a time
 SMALL_BLOCK = 2**20  # where a block is converted for the NumPy core
@@ -22,6 +25,8 @@ def kd_loss(
     teacher_logits: Tensor,
     temperature: float = 1.0,
     *,
+    divergence: str | Divergence = "forward_kl",
+    teacher_temperature: float | None = None,
     scaled: bool = True,
 ) -> Tensor:
     r"""Return the knowledge distillation loss, by default times temperature squared.
@@ -31,12 +36,20 @@ def kd_loss(
     student_logits, teacher_logits
         `(..., K)`, of one shape, and of any float dtypes. A class that both exclude
         (`-inf`) takes no part; one that only the student excludes makes the loss `inf`;
-        one that only the teacher excludes has no teacher probability.
+        one that only the teacher excludes has no teacher probability. So for the forward KL
+        divergence; for others, see them.
     temperature
         Greater than 0, `inf` allowed.
+    divergence
+        A divergence of `kd_notes.divergences`, or the name of one with its default parameter:
+        `"forward_kl"`, `"reverse_kl"`, `"jeffreys"`, `"jensen_shannon"`, `"total_variation"`.
+    teacher_temperature
+        That of the teacher, if it has one of its own: greater than 0, `inf` allowed.
+        The teacher's logits are then multiplied by temperature / teacher_temperature.
     scaled
-        Whether the loss is multiplied by temperature squared. At infinite temperature the
-        scaled loss is half the variance of the logit differences, the plain one is 0.
+        Whether the loss is multiplied by temperature squared, the student's, or by temperature
+        for total variation. At infinite temperature the scaled loss is half the variance of
+        the logit differences, the plain one is 0.
 
     Returns
     -------
@@ -47,7 +60,8 @@ def kd_loss(
     Raises
     ------
     ValueError
-        If the shapes differ, there is no class, or the temperature is not above 0.
+        If the shapes differ, there is no class, a temperature is not above 0, there is no
+        divergence of that name, or the teacher's temperature is finite and the student's is not.
     TypeError
         If the logits are not tensors of real floating-point numbers, the temperature is
         not a real number, or `scaled` is not a bool.
@@ -59,8 +73,9 @@ def kd_loss(
     require one.
 
     For the backward pass it keeps the student's logits, which only a second derivative
-    uses, and one tensor of their size: the gradient. Nothing of the teacher is stored. Eager
-    tensors on a CPU are computed by the NumPy core, without a copy; elsewhere PyTorch
+    uses, and one tensor of their size: the gradient. Nothing of the teacher is stored, unless
+    the divergence is another than the forward KL: its second derivative is not the student's
+    alone. Eager tensors on a CPU are computed by the NumPy core, without a copy; elsewhere PyTorch
     computes the same formulas, in blocks of rows or in a compiled graph.
 
     Examples
@@ -82,13 +97,34 @@ def kd_loss(
     True
     """
     require_logits(student_logits, teacher_logits)
-    temperature, scaled = as_temperature(temperature), as_flag("scaled", scaled)
-    return soft_loss(student_logits, teacher_logits, temperature, scaled)
+    options = Options.checked(temperature, divergence, teacher_temperature, scaled)
+    return soft_loss(student_logits, teacher_logits, options)
 
 
-def soft_loss(student: Tensor, teacher: Tensor, temperature: float, scaled: bool) -> Tensor:
-    """Return Eq. 8 on checked logits, in float32 or wider."""
-    loss: Tensor = _SoftLoss.apply(student, teacher.detach(), temperature, scaled)[0]
+class Options(NamedTuple):
+    """What the loss is computed with, checked."""
+
+    temperature: float
+    scaled: bool
+    formula: Formula
+    teacher_factor: float
+
+    @classmethod
+    def checked(
+        cls,
+        temperature: float,
+        divergence: str | Divergence,
+        teacher_temperature: float | None,
+        scaled: bool,
+    ) -> Options:
+        temperature = as_temperature(temperature)
+        factor = as_teacher_factor(teacher_temperature, temperature)
+        return cls(temperature, as_flag("scaled", scaled), as_formula(divergence), factor)
+
+
+def soft_loss(student: Tensor, teacher: Tensor, options: Options) -> Tensor:
+    """Return Eq. 8, or another divergence, on checked logits, in float32 or wider."""
+    loss: Tensor = _SoftLoss.apply(student, teacher.detach(), options)[0]
     return loss
 
 
@@ -105,69 +141,86 @@ class _SoftLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        student: Tensor, teacher: Tensor, temperature: float, scaled: bool
-    ) -> tuple[Tensor, Tensor]:
+    def forward(student: Tensor, teacher: Tensor, options: Options) -> tuple[Tensor, Tensor]:
         dtype = wide(torch.promote_types(student.dtype, teacher.dtype))
         loss = torch.empty(student.shape[:-1], dtype=dtype, device=student.device)
         grad = torch.empty(student.shape, dtype=dtype, device=student.device)
         compute = _by_numpy if _numpy_can_read(student, teacher) else _by_torch
-        compute(student, teacher, temperature, scaled, loss, grad)
+        compute(student, teacher, options, loss, grad)
         return loss, grad
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        student, _, ctx.temperature, ctx.scaled = inputs
-        ctx.save_for_backward(student, output[1])
+        student, teacher, ctx.options = inputs
+        others = [] if ctx.options.formula == FORWARD else [teacher]
+        ctx.save_for_backward(student, output[1], *others)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(
         ctx: Any, loss_bar: Tensor | None, grad_bar: Tensor | None
-    ) -> tuple[Tensor | None, None, None, None]:
-        """Return loss_bar · grad (Eq. 10) + grad_bar · (diag q − q qᵀ), the Hessian."""
-        student, grad = ctx.saved_tensors
+    ) -> tuple[Tensor | None, None, None]:
+        """Return loss_bar · grad (Eq. 10) + grad_bar · the Hessian: (diag q − q qᵀ) for Eq. 8."""
+        student, grad, *others = ctx.saved_tensors
         result = None if loss_bar is None else loss_bar.unsqueeze(-1) * grad
         if grad_bar is not None:
-            below_the_top = student.to(grad.dtype) - student.amax(-1, keepdim=True)
-            q = torch.softmax(below_the_top * _beta(ctx.temperature, grad.dtype), -1)
-            by_hessian = q * (grad_bar - (q * grad_bar).sum(-1, keepdim=True))
-            if not ctx.scaled:
-                by_hessian = by_hessian / ctx.temperature / ctx.temperature
-            result = by_hessian if result is None else result + by_hessian
-        return None if result is None else result.to(student.dtype), None, None, None
+            by_second = _by_hessian(student, *others, grad_bar, ctx.options)
+            result = by_second if result is None else result + by_second
+        return None if result is None else result.to(student.dtype), None, None
+
+
+def _by_hessian(*tensors_and_options: Any) -> Tensor:
+    """Return a row times the Hessian, which of the forward KL is the student's alone."""
+    student, *others, grad_bar, options = tensors_and_options
+    temperature, scaled, formula, teacher_factor = options
+    beta = _beta(temperature, grad_bar.dtype)
+    if not others:
+        below_the_top = student.to(grad_bar.dtype) - student.amax(-1, keepdim=True)
+        q = torch.softmax(below_the_top * beta, -1)
+        result = q * (grad_bar - (q * grad_bar).sum(-1, keepdim=True))
+        return result if scaled else result / temperature / temperature
+    teacher = times(OPERATIONS, others[0].to(grad_bar.dtype), teacher_factor)
+    result = by_hessian(student.to(grad_bar.dtype), teacher, grad_bar, beta, formula)
+    if not scaled:
+        return result / temperature / temperature
+    return result / temperature if formula.name == "total_variation" else result
 
 
 def _by_numpy(
-    student: Tensor, teacher: Tensor, temperature: float, scaled: bool, loss: Tensor, grad: Tensor
+    student: Tensor, teacher: Tensor, options: Options, loss: Tensor, grad: Tensor
 ) -> None:
     """Fill loss and gradient from the NumPy core, which reads and writes the tensors' memory."""
     if torch.bfloat16 in (student.dtype, teacher.dtype):  # NumPy has no such dtype
         for z, v, *results in _row_blocks(SMALL_BLOCK, student, teacher, loss, grad):
-            _by_numpy(z.float(), v.float(), temperature, scaled, *results)
+            _by_numpy(z.float(), v.float(), options, *results)
         return
     soft_loss_and_grad(
         student.detach().numpy(),
         teacher.numpy(),
-        temperature,
-        scaled=scaled,
+        **options._asdict(),
         loss=loss.numpy(),
         grad=grad.numpy(),
     )
 
 
 def _by_torch(
-    student: Tensor, teacher: Tensor, temperature: float, scaled: bool, loss: Tensor, grad: Tensor
+    student: Tensor, teacher: Tensor, options: Options, loss: Tensor, grad: Tensor
 ) -> None:
     """Fill loss and gradient by PyTorch's operations, without a branch on a tensor's values."""
+    temperature, scaled, formula, teacher_factor = options
     dtype, beta = loss.dtype, _beta(temperature, loss.dtype)
     unit = 1.0 if scaled else min(1 / temperature, torch.finfo(dtype).max)
     for z, v, losses, grads in _row_blocks(BLOCK, student, teacher, loss, grad):
-        block_loss, slope, factor = loss_and_slope(
-            OPERATIONS, z.to(dtype), v.to(dtype), beta, scaled
-        )
+        z, v = z.to(dtype), v.to(dtype)
+        if teacher_factor != 1:
+            v = times(OPERATIONS, v, teacher_factor)
+        if formula == FORWARD:
+            block_loss, slope, factor = loss_and_slope(OPERATIONS, z, v, beta, scaled)
+            grads.copy_(slope * (factor * unit))
+        else:
+            block_loss, slope = divergence_and_slope(OPERATIONS, z, v, beta, scaled, formula)
+            grads.copy_(slope * unit)
         losses.copy_(block_loss.squeeze(-1))
-        grads.copy_(slope * (factor * unit))
 
 
 def _row_blocks(
@@ -210,6 +263,7 @@ class _Operations:
 
     exp, exp_, log = staticmethod(torch.exp), staticmethod(torch.exp_), staticmethod(torch.log)
     log1p, where = staticmethod(torch.log1p), staticmethod(torch.where)
+    expm1 = staticmethod(torch.expm1)
     clip = staticmethod(torch.clip)
     select = _Selection
     expects_excluded = True

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kd_notes as kd
+from kd_notes.divergences import SkewKL
 
 Floats = NDArray[np.floating[Any]]
 
@@ -21,6 +22,8 @@ indices = np.array([0, 2, 1, 1])
 # The loss of one example in plain lists or tuples is a float.
 assert_type(kd.kd_loss(row, other_row), float)
 assert_type(kd.kd_loss(row, other_row, 4, scaled=False), float)
+assert_type(kd.kd_loss(row, other_row, 4, divergence="reverse_kl"), float)
+assert_type(kd.kd_loss(row, other_row, divergence=SkewKL(0.2), teacher_temperature=2), float)
 assert_type(kd.knowledge_distillation_loss(row, other_row, 2, temperature=4, alpha=0.5), float)
 assert_type(kd.knowledge_distillation_loss(row, other_row, [0.0, 1.0, 0.0], 4, 0.5), float)
 assert_type(kd.logit_matching_loss(row, other_row), float)
