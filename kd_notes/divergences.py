@@ -258,7 +258,7 @@ class Alpha:
 
     Notes
     -----
-    Of Amari :cite:p:`NB11`, with :math:`f''(1) = 1`:
+    Of Amari (1985), whose own alpha is one less twice ours, with :math:`f''(1) = 1`:
 
     .. math:: \frac{\sum_i p_i^\alpha q_i^{1-\alpha} - 1}{\alpha (\alpha-1)}.
 
