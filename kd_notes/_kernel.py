@@ -146,6 +146,7 @@ class _Computation:
         self.batch, self.step = batch, max(1, BLOCK // (batch.classes * batch.dtype.itemsize))
         self.least_kl = LEAST_KL[batch.dtype.name][batch.classes > FEW]
         self.least_slope = LEAST_SLOPE[batch.classes > FEW]
+        self.has_excluded = False  # whether a class was seen that a network excludes
         self.for_accurate: list[NDArray[np.intp]] = []  # rows that `_quick` does not serve
         self.for_quick: list[NDArray[np.intp]] = []  # rows that `_quick` may serve
 
@@ -179,7 +180,11 @@ class _Computation:
 
     def _quick(self, rows: Rows) -> float:
         """Return which fraction of the rows is deferred to `loss_and_slope`."""
-        kl, slope, total, largest = _quick(*self.batch.load(rows), self.beta, self.least_slope)
+        z, v = self.batch.load(rows)
+        kl, slope, total, largest = _quick(z, v, self.beta, self.least_slope, self.has_excluded)
+        if not (self.has_excluded or np.isfinite(kl).all()):
+            self.has_excluded = True  # from now on
+            kl, slope, total, largest = _quick(z, v, self.beta, self.least_slope, True)
         factor = self.unit * self.grad_factor / total
         self.batch.store(rows, kl * self.unit * self.unit, slope, factor)
         is_close = (kl < self.least_kl) | (largest < self.least_slope)
@@ -250,7 +255,7 @@ def _normalizer(exponentials: FloatArray) -> FloatArray:
 
 
 def _quick(
-    z: FloatArray, v: FloatArray, beta: float, least_slope: float
+    z: FloatArray, v: FloatArray, beta: float, least_slope: float, has_excluded: bool
 ) -> tuple[FloatArray, ...]:
     """Return KL, q − p times the normalizer of p, that, and the largest |q − p| of n rows.
 
@@ -264,7 +269,6 @@ def _quick(
     a *= beta
     b *= beta
     x = a - b
-    has_excluded = not np.isfinite(x).all()
     if has_excluded:
         x[b == -np.inf] = 0  # 0 log 0 = 0
         only_by_student = x == -np.inf
