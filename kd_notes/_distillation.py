@@ -22,7 +22,7 @@ from kd_notes._checks import (
     require_out,
 )
 from kd_notes._cross_entropy import cross_entropy_grad_rows, cross_entropy_rows
-from kd_notes._f_divergences import FORWARD, Formula, as_formula
+from kd_notes._f_divergences import Formula, as_formula
 from kd_notes._kernel import soft_loss_and_grad
 from kd_notes._labels import as_logits_and_labels
 from kd_notes.divergences import Divergence
@@ -409,42 +409,20 @@ def kd_rows(
     teacher: FloatArray,
     temperature: float = 1.0,
     scaled: bool = True,
-    formula: Formula = FORWARD,
-    teacher_factor: float = 1.0,
+    **divergence: Any,
 ) -> FloatArray:
     """Return Eq. 8, or another divergence, on checked arrays."""
     loss = np.empty(student.shape[:-1], np.result_type(np.float32, student, teacher))
-    soft_loss_and_grad(
-        student,
-        teacher,
-        temperature,
-        scaled=scaled,
-        formula=formula,
-        teacher_factor=teacher_factor,
-        loss=loss,
-    )
+    soft_loss_and_grad(student, teacher, temperature, scaled=scaled, **divergence, loss=loss)
     return loss
 
 
 def kd_grad_rows(
-    student: FloatArray,
-    teacher: FloatArray,
-    temperature: float,
-    scaled: bool,
-    formula: Formula = FORWARD,
-    teacher_factor: float = 1.0,
+    student: FloatArray, teacher: FloatArray, temperature: float, scaled: bool, **divergence: Any
 ) -> FloatArray:
     """Return Eq. 10, or another divergence's gradient, on checked arrays."""
     grad = np.empty(student.shape, np.result_type(np.float32, student, teacher))
-    soft_loss_and_grad(
-        student,
-        teacher,
-        temperature,
-        scaled=scaled,
-        formula=formula,
-        teacher_factor=teacher_factor,
-        grad=grad,
-    )
+    soft_loss_and_grad(student, teacher, temperature, scaled=scaled, **divergence, grad=grad)
     return grad
 
 
