@@ -60,13 +60,19 @@ def as_probabilities(**named: ArrayLike) -> tuple[list[FloatArray], ScalarType]:
     return to_one_dtype_and_shape(arrays), result_type(arrays, *named.values())
 
 
-def as_count(name: str, value: object) -> int:
-    """Return an integer of at least one."""
+def as_integer(name: str, value: object) -> int:
+    """Return a Python or NumPy integer as a Python one."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer; got {_described(value)}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1; got {value!r}")
     return int(value)
+
+
+def as_count(name: str, value: object) -> int:
+    """Return an integer of at least one."""
+    count = as_integer(name, value)
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1; got {value!r}")
+    return count
 
 
 def as_flag(name: str, value: object) -> bool:

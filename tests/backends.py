@@ -43,7 +43,7 @@ def by_numpy(student, teacher, temperature, scaled=True, **options):
 
 def branchless():
     """Let `kd_notes.torch` compute on a CPU as it does on other devices."""
-    return mock.patch("kd_notes.torch._soft_loss._numpy_can_read", _no)
+    return mock.patch("kd_notes.torch._soft_formula.numpy_can_read", _no)
 
 
 def _no(*tensors):  # no mock object: `torch.compile` must be able to read it

@@ -43,7 +43,8 @@ from kd_notes.divergences import (  # noqa: E402
 )
 from kd_notes.torch import (  # noqa: E402
     KnowledgeDistillationLoss,
-    _soft_loss,
+    _drivers,
+    _soft_formula,
     kd_loss,
 )
 
@@ -281,7 +282,7 @@ def test_no_seam_shows_between_blocks(classes, temperature, rng, monkeypatch):
     student, teacher = torch.tensor(rng.normal(size=(2, 50, classes)))
     student[::3] = teacher[::3] + student[::3] * 0.05
     loss, grad = loss_and_grad(student, teacher, temperature)
-    monkeypatch.setattr(_soft_loss, "BLOCK", 7 * classes)
+    monkeypatch.setattr(_drivers, "BLOCK", 7 * classes)
     in_blocks, grad_in_blocks = loss_and_grad(student, teacher, temperature)
     # PyTorch may add up a row in another order when there are fewer beside it.
     assert_allclose(in_blocks, loss, rtol=1e-13)
@@ -459,7 +460,7 @@ def test_the_module_compiles_and_refuses_a_wrong_label(pair, labels):
     module = KnowledgeDistillationLoss(4, 0.5)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*pair, labels), module(*pair, labels))
-    labels[1, 1] = -100
+    labels[1, 1] = 5
     with pytest.raises(RuntimeError, match=r"indices in 0\.\.4"):
         compiled(*pair, labels)
 
@@ -560,7 +561,7 @@ Y = torch.tensor([0, 1])
     [
         ((Z, Z[:1]), ValueError, r"must have the same shape; got shapes \(2, 3\) and \(1, 3\)"),
         ((Z, Z[0]), ValueError, "must have the same shape"),
-        ((Z[:, :0], Z[:, :0]), ValueError, r"at least one class .* got shape \(2, 0\)"),
+        ((Z[:, :0], Z[:, :0]), ValueError, r"at least one class; got shape \(2, 0\)"),
         ((Z[0, 0], Z[0, 0]), ValueError, r"must have shape \(\.\.\., K\)"),
         ((Z.long(), Z), TypeError, "student_logits must be .* floating-point .* torch.int64"),
         ((Z, Z.to(torch.complex64)), TypeError, "teacher_logits must .* got torch.complex64"),
@@ -577,7 +578,7 @@ def test_kd_loss_refuses(arguments, error, message):
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
-        (torch.tensor([0, -100]), ValueError, r"labels must be indices in 0\.\.2; got -100 in"),
+        (torch.tensor([0, -1]), ValueError, r"labels must be indices in 0\.\.2; got -1 in"),
         (torch.tensor([3, 0]), ValueError, r"got 3 in a tensor of shape \(2,\)"),
         (Y[:1], ValueError, r"shape \(2,\) .* \(2, 3\); got torch.int64 of shape \(1,\)"),
         (torch.tensor([0.0, 1.0]), ValueError, r"got torch.float32 of shape \(2,\)"),
@@ -669,7 +670,7 @@ class LiveMemory(TorchDispatchMode):
 
 
 def test_extra_memory_on_another_device_is_a_few_blocks_beside_the_gradient(rng, monkeypatch):
-    monkeypatch.setattr(_soft_loss, "BLOCK", 2**14)
+    monkeypatch.setattr(_drivers, "BLOCK", 2**14)
     student = torch.tensor(rng.normal(size=(512, 1000)), dtype=torch.float32)
     teacher = student * 1.01
     with branchless(), LiveMemory() as memory:
@@ -679,9 +680,9 @@ def test_extra_memory_on_another_device_is_a_few_blocks_beside_the_gradient(rng,
 
 
 def test_half_precision_is_converted_block_by_block(rng, monkeypatch):
-    monkeypatch.setattr(_soft_loss, "SMALL_BLOCK", 2**14)
+    monkeypatch.setattr(_drivers, "SMALL_BLOCK", 2**14)
     student = torch.tensor(rng.normal(size=(512, 1000)), dtype=torch.bfloat16)
-    can_read = mock.patch.object(_soft_loss, "_numpy_can_read", return_value=True)
+    can_read = mock.patch.object(_soft_formula, "numpy_can_read", return_value=True)
     with can_read, LiveMemory() as memory:
         kd_loss(student, student, 4.0)
     assert memory.peak < (1 + 2.5) * student.nbytes  # the gradient is in float32

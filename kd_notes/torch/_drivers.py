@@ -1,0 +1,96 @@
+"""Loss and gradient of rows of logits, by the NumPy core or by PyTorch's own operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from kd_notes._f_divergences import FORWARD, Formula, divergence_and_slope
+from kd_notes._formulas import loss_and_slope, times
+from kd_notes._kernel import soft_loss_and_grad
+from kd_notes.torch._operations import OPERATIONS, inverse
+
+BLOCK = 2**25  # numbers in a block of rows; the formulas hold about ten such blocks at a time
+SMALL_BLOCK = 2**20  # where a block is converted for the NumPy core
+
+
+def numpy_can_read(*tensors: Tensor) -> bool:
+    """Whether NumPy can share the tensors' memory: eager, on a CPU, and as it is stored."""
+    is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return not (is_traced or is_in_torch_dispatch_mode()) and all(
+        type(x) in (Tensor, torch.nn.Parameter)
+        and x.device.type == "cpu"
+        and not x.is_neg()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        for x in tensors
+    )
+
+
+def by_numpy(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float,
+    scaled: bool,
+    formula: Formula,
+    teacher_factor: float,
+    *,
+    loss: Tensor,
+    grad: Tensor,
+) -> None:
+    """Fill loss and gradient from the NumPy core, which reads and writes the tensors' memory."""
+    if torch.bfloat16 in (student.dtype, teacher.dtype):  # NumPy has no such dtype
+        options = temperature, scaled, formula, teacher_factor
+        for z, v, losses, grads in _row_blocks(SMALL_BLOCK, student, teacher, loss, grad):
+            by_numpy(z.float(), v.float(), *options, loss=losses, grad=grads)
+        return
+    soft_loss_and_grad(
+        student.detach().numpy(),
+        teacher.detach().numpy(),
+        temperature,
+        scaled=scaled,
+        formula=formula,
+        teacher_factor=teacher_factor,
+        loss=loss.numpy(),
+        grad=grad.numpy(),
+    )
+
+
+def by_torch(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float,
+    scaled: bool,
+    formula: Formula,
+    teacher_factor: float,
+    *,
+    loss: Tensor,
+    grad: Tensor,
+) -> None:
+    """Fill loss and gradient by PyTorch's operations, without a branch on a tensor's values."""
+    dtype, beta = loss.dtype, inverse(temperature, loss.dtype)
+    unit = 1.0 if scaled else min(1 / temperature, torch.finfo(dtype).max)
+    for z, v, losses, grads in _row_blocks(BLOCK, student, teacher, loss, grad):
+        z, v = z.to(dtype), v.to(dtype)
+        if teacher_factor != 1:
+            v = times(OPERATIONS, v, teacher_factor)
+        if formula == FORWARD:
+            block_loss, slope, factor = loss_and_slope(OPERATIONS, z, v, beta, scaled)
+            grads.copy_(slope * (factor * unit))
+        else:
+            block_loss, slope = divergence_and_slope(OPERATIONS, z, v, beta, scaled, formula)
+            grads.copy_(slope * unit)
+        losses.copy_(block_loss.squeeze(-1))
+
+
+def _row_blocks(
+    size: int, student: Tensor, teacher: Tensor, loss: Tensor, grad: Tensor
+) -> Iterator[tuple[Tensor, ...]]:
+    """Cut the batch into blocks of rows of about so many numbers."""
+    classes = student.shape[-1]
+    z, v, g = (x.reshape(-1, classes) for x in (student, teacher, grad))
+    step = len(z) if torch.compiler.is_compiling() else max(1, size // classes)
+    blocks = (x.split(max(step, 1)) for x in (z, v, loss.reshape(-1), g))
+    return zip(*blocks, strict=True)

@@ -1,0 +1,165 @@
+"""A loss of each row that brings its own gradient, as a PyTorch function."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from kd_notes.torch._drivers import numpy_can_read
+
+
+class RowFormula(Protocol):
+    """How a row of student logits is compared with another: the teacher's logits, or labels.
+
+    All but `evaluate` consist of operations that PyTorch can differentiate.
+    """
+
+    def evaluate(self, student: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the losses `(...)` and their gradients `(..., K)` for the student's logits."""
+
+    @property
+    def hessian_needs_other(self) -> bool:
+        """Whether the Hessian depends on the other input."""
+
+    def by_hessian(self, student: Tensor, other: Tensor | None, u: Tensor) -> Tensor:
+        """Return rows u times the Hessian."""
+
+    def slope_of_other(self, student: Tensor, other: Tensor, kept: Tensor | None) -> Tensor:
+        """Return the gradients for the other input."""
+
+    def mixed_by_student(self, student: Tensor, other: Tensor, u: Tensor) -> Tensor:
+        """Return rows u times ∂(gradient for the student)/∂other."""
+
+    def mixed_by_other(self, student: Tensor, other: Tensor, u: Tensor) -> Tensor:
+        """Return ∂(gradient for the student)/∂other times rows u."""
+
+
+def row_loss(student: Tensor, other: Tensor, kept: Tensor | None, formula: RowFormula) -> Tensor:
+    """Return the loss of each row `(...)`, in float32 or wider, and 0 for rows not kept.
+
+    Nothing that such a row holds, not even nan, reaches a derivative.
+    """
+    return loss_and_slope(student, other, kept, formula)[0]
+
+
+def loss_and_slope(
+    student: Tensor, other: Tensor, kept: Tensor | None, formula: RowFormula
+) -> tuple[Tensor, Tensor]:
+    """Return the losses and their gradients, both of which can be differentiated."""
+    if torch.compiler.is_exporting():
+        return _exported(student, other, kept, formula)
+    # `torch.compile` does not trace a function that has a forward mode.
+    function = _RowLoss if torch.compiler.is_compiling() else _EagerRowLoss
+    results: tuple[Tensor, Tensor] = function.apply(student, other, kept, formula)
+    return results
+
+
+class _RowLoss(torch.autograd.Function):
+    """The loss and, as a second output, the gradient that its backward pass multiplies by.
+
+    As an output, the gradient is part of the graph; so a second derivative is the backward
+    pass of the gradient, and a third one that of the backward pass's own operations.
+    """
+
+    @staticmethod
+    def forward(
+        student: Tensor, other: Tensor, kept: Tensor | None, formula: RowFormula
+    ) -> tuple[Tensor, Tensor]:
+        loss, grad = formula.evaluate(student, other)
+        if kept is not None and not (numpy_can_read(kept) and kept.all()):
+            loss.masked_fill_(~kept, 0)
+            grad.masked_fill_(~kept.unsqueeze(-1), 0)
+        return loss, grad
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        student, other, kept, ctx.formula = inputs
+        is_needed = ctx.formula.hessian_needs_other or other.requires_grad
+        ctx.save_for_backward(student, output[1], other if is_needed else None, kept)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(
+        ctx: Any, loss_bar: Tensor | None, grad_bar: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        student, grad, other, kept = ctx.saved_tensors
+        formula, of_student, of_other = ctx.formula, [], []
+        if loss_bar is not None:
+            of_student.append(loss_bar.unsqueeze(-1) * grad)
+        if grad_bar is not None:
+            rows = _kept_rows(kept, student, other, grad_bar)
+            of_student.append(formula.by_hessian(*rows))
+        if ctx.needs_input_grad[1] and loss_bar is not None:
+            of_other.append(loss_bar.unsqueeze(-1) * formula.slope_of_other(student, other, kept))
+        if ctx.needs_input_grad[1] and grad_bar is not None:
+            of_other.append(formula.mixed_by_student(*rows))
+        return _total(of_student, student), _total(of_other, other), None, None
+
+
+def _exported(
+    student: Tensor, other: Tensor, kept: Tensor | None, formula: RowFormula
+) -> tuple[Tensor, Tensor]:
+    """Return the same for an exported graph, which has only the operations of a forward pass.
+
+    A term that is 0, and whose derivative is the gradient, carries the first derivative.
+    """
+    loss, grad = _RowLoss.forward(student.detach(), other.detach(), kept, formula)
+    zero = torch.where(student.isfinite(), student - student.detach(), 0)
+    return loss + (grad * zero).sum(-1), grad
+
+
+class _EagerRowLoss(_RowLoss):
+    """The same, with what `torch.func` needs besides."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        _RowLoss.setup_context(ctx, inputs, output)
+        student, other, kept, _ = inputs
+        ctx.save_for_forward(student, output[1], other, kept)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], *inputs: Any
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        """Take the mapped axis for one more axis of the batch."""
+        *tensors, formula = inputs
+        rows = [
+            x if x is None else _mapped_axis_first(x, dim, info.batch_size)
+            for x, dim in zip(tensors, in_dims, strict=False)
+        ]
+        return _EagerRowLoss.apply(*rows, formula), (0, 0)
+
+    @staticmethod
+    def jvp(
+        ctx: Any, student_dot: Tensor | None, other_dot: Tensor | None, *_: None
+    ) -> tuple[Tensor, Tensor]:
+        student, grad, other, kept = ctx.saved_tensors
+        formula, of_loss, of_grad = ctx.formula, [], []
+        if student_dot is not None:
+            rows = _kept_rows(kept, student, other, student_dot)
+            of_loss.append((grad * student_dot).sum(-1))
+            of_grad.append(formula.by_hessian(*rows))
+        if other_dot is not None:
+            rows = _kept_rows(kept, student, other, other_dot)
+            slope = formula.slope_of_other(student, other, kept)
+            of_loss.append((slope * other_dot).sum(-1))
+            of_grad.append(formula.mixed_by_other(*rows))
+        return _total(of_loss, grad), _total(of_grad, grad)
+
+
+def _kept_rows(kept: Tensor | None, *rows: Tensor | None) -> list[Tensor | None]:
+    """Return rows that are 0 where they are not kept."""
+    if kept is None:
+        return [*rows]
+    left_out = ~kept.unsqueeze(-1)
+    return [x if x is None else x.masked_fill(left_out, 0) for x in rows]
+
+
+def _total(terms: list[Tensor], like: Tensor | None) -> Any:
+    return sum(terms[1:], terms[0]).to(like.dtype) if terms and like is not None else None
+
+
+def _mapped_axis_first(x: Tensor, dim: int | None, size: int) -> Tensor:
+    return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)

@@ -1,0 +1,103 @@
+"""A small language model is distilled as users do it: in bfloat16, compiled, with padding.
+
+Its steps are compared with those of the same computation in float64, eager and without
+checkpoints: they must agree to bfloat16's precision.
+"""
+
+import contextlib
+import os
+import shutil
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
+from kd_notes.divergences import JensenShannon  # noqa: E402
+from kd_notes.torch import KnowledgeDistillationLoss  # noqa: E402
+
+VOCABULARY, WIDTH, LENGTH = 50_257, 16, 8
+HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+CASES = {
+    "reverse KL": ("aot_eager", {"temperature": 1, "alpha": 1, "divergence": "reverse_kl"}),
+    "JSD 0.1": ("aot_eager", {"temperature": 1, "alpha": 0.5, "divergence": JensenShannon(0.1)}),
+    "JSD 0.5": ("inductor", {"temperature": 2, "alpha": 0.5, "divergence": JensenShannon(0.5)}),
+    "JSD 0.9": ("aot_eager", {"temperature": 2, "alpha": 0.9, "divergence": JensenShannon(0.9)}),
+}
+
+
+class LanguageModel(torch.nn.Module):
+    """Next-token logits from the last two tokens."""
+
+    def __init__(self, is_checkpointed):
+        super().__init__()
+        self.is_checkpointed = is_checkpointed
+        self.embedding = torch.nn.Embedding(VOCABULARY, WIDTH)
+        self.hidden = torch.nn.Linear(2 * WIDTH, WIDTH)
+        self.head = torch.nn.Linear(WIDTH, VOCABULARY)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        pairs = torch.cat([x, x.roll(1, 1)], -1)
+        if self.is_checkpointed:
+            hidden = checkpoint(self.block, pairs, use_reentrant=False)
+        else:
+            hidden = self.block(pairs)
+        return self.head(hidden)
+
+    def block(self, pairs):
+        return torch.tanh(self.hidden(pairs))
+
+
+def batches():
+    """Two batches of one step: tokens, the teacher's logits, and labels padded by -100."""
+    generator = torch.Generator().manual_seed(0)
+    for lengths in ([LENGTH, 6], [4, 3]):
+        tokens = torch.randint(VOCABULARY, (2, LENGTH), generator=generator)
+        teacher = 3 * torch.randn(2, LENGTH, VOCABULARY, generator=generator)
+        labels = tokens.roll(-1, 1)
+        for row, length in enumerate(lengths):
+            labels[row, length:] = -100
+            teacher[row, length:] = torch.nan  # no loss may read what is padded
+        yield tokens, teacher, labels
+
+
+def steps(loss, dtype, compiler):
+    """Return how two steps of gradient descent change the parameters."""
+    torch.manual_seed(0)
+    is_low = dtype == torch.bfloat16
+    model = LanguageModel(is_checkpointed=is_low).to(torch.float32 if is_low else dtype)
+    before = [x.detach().clone() for x in model.parameters()]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+
+    def compute(tokens, teacher, labels, num_items):
+        cast = torch.autocast("cpu", dtype=dtype) if is_low else contextlib.nullcontext()
+        with cast:
+            return loss(model(tokens), teacher.to(dtype), labels, num_items=num_items)
+
+    if compiler:
+        torch.compiler.reset()
+        compute = torch.compile(compute, fullgraph=True, backend=compiler)
+    for _ in range(2):
+        num_items = sum((labels != -100).sum() for *_, labels in batches())
+        for batch in batches():
+            compute(*batch, num_items).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return [(x.detach() - y).double() for x, y in zip(model.parameters(), before, strict=True)]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
+)
+@pytest.mark.parametrize(("compiler", "settings"), CASES.values(), ids=CASES)
+def test_steps_in_bfloat16_are_those_of_float64(compiler, settings):
+    loss = KnowledgeDistillationLoss(**settings)
+    low = steps(loss, torch.bfloat16, compiler if HAS_COMPILER else "aot_eager")
+    exact = steps(loss, torch.float64, None)
+    for change, expected in zip(low, exact, strict=True):
+        # Three roundings to bfloat16 on the way: weights, logits and their gradient.
+        error = (change - expected).norm() / expected.norm()
+        assert error < 2 * torch.finfo(torch.bfloat16).eps
