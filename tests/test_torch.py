@@ -623,15 +623,18 @@ def test_scaled_is_a_bool():
         KnowledgeDistillationLoss(1, 0, scaled="no")
 
 
-@pytest.mark.parametrize("page", ["README.md", "book/training.md"])
-def test_the_lines_to_copy_run(page):
+@pytest.mark.parametrize(("page", "first"), [("README.md", -1), ("book/training.md", 1)])
+def test_the_lines_to_copy_run(page, first):
     x, labels = torch.ones(6, 4), torch.arange(6) % 3
     student, teacher = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
     names = {"x": x, "labels": labels, "student": student, "teacher": teacher}
-    exec((ROOT / page).read_text().split("```python")[-1].split("```")[0], names)
+    for block in (ROOT / page).read_text().split("```python")[first:]:
+        exec(block.split("```")[0], names)
     names["loss"].backward()
     assert student.weight.grad is not None
     assert teacher.weight.grad is None
+    if "accumulate" in names:
+        names["accumulate"](student, teacher, [(x, labels), (x[:2], labels[:2])])
 
 
 @pytest.mark.parametrize("name", kd_torch.__all__)

@@ -1,7 +1,9 @@
 """The loss of distillation for PyTorch: a function and a module, with their own backward.
 
-Folder: `_soft_loss.py` drives the formulas of the core, `_module.py` mixes them with the
-labels' cross-entropy, `_checks.py` refuses what they cannot use.
+Folder: `_row_loss.py` makes a PyTorch function of the formula of a loss, with all derivatives.
+There are two such formulas: `_soft_formula.py`, computed by `_drivers.py` from the core's
+formulas in NumPy or in PyTorch's `_operations.py`, and `_cross_entropy.py`. `_soft_loss.py` has the
+function for users, `_module.py` the module; both check by `_checks.py`.
 """
 
 try:
