@@ -1,9 +1,9 @@
 """The loss of distillation for PyTorch: a function and a module, with their own backward.
 
 Folder: `_row_loss.py` makes a PyTorch function of the formula of a loss, with all derivatives.
-There are two such formulas: `_soft_formula.py`, computed by `_drivers.py` from the core's
-formulas in NumPy or in PyTorch's `_operations.py`, and `_cross_entropy.py`. `_soft_loss.py` has the
-function for users, `_module.py` the module; both check by `_checks.py`.
+There are two such formulas: `_soft_formula.py`, which `_drivers.py` computes from the core's
+formulas, in NumPy or by PyTorch's `_operations.py`; and `_cross_entropy.py`. `_soft_loss.py` has
+the function for users, `_module.py` the module; both check by `_checks.py`.
 """
 
 try:

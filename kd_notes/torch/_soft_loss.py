@@ -106,7 +106,7 @@ def kd_loss(
     >>> log_temperature = torch.tensor(1.0, requires_grad=True)
     >>> kd_loss(student, teacher, log_temperature.exp()).sum().backward()
     >>> log_temperature.grad
-    tensor(0.1286)
+    tensor(0.0295)
     """
     student, teacher = with_classes_last(student_logits, teacher_logits, class_dim)
     formula = checked_formula(temperature, divergence, teacher_temperature, scaled)
