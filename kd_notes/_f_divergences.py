@@ -130,7 +130,8 @@ class Side:
 class Comparison:
     """Both networks' probabilities, and the logarithm of their ratio, to full precision.
 
-    With d = y + c and M of `_formulas.py`, y = d − log(1 + M).
+    With d = y + c and M of `_formulas.py`, y = d − log(1 + M) where |y| is small. Elsewhere it
+    is the difference of both networks' log-softmaxes, which is rounded less.
     """
 
     def __init__(self, ops: Operations, z: Rows, v: Rows, beta: float, scaled: bool) -> None:
@@ -141,13 +142,17 @@ class Comparison:
         plain_m = m / unit
         t = x - m * ops.where(plain_m == 0, 1.0, ops.log1p(plain_m) / plain_m)
         y = t * beta if scaled else t
-        p, log_total = pair.p / pair.total, ops.log(pair.total)
-        log_p = (v - pair.v_top) * beta - log_total
-        log_q = (z - pair.level - pair.center) * beta - log_total - ops.log1p(plain_m)
-        q = p * (1 + ops.expm1(y))
-        pair.wide = ops.select(~(abs(y) <= REACH))
-        far_q = pair.wide_exponentials() / pair.wide.take_column(pair.total * (1 + plain_m))
-        q = pair.wide.put(q, far_q)
+        is_near = abs(y) <= REACH
+        below_z, below_v = (z - ops.row_max(z)) * beta, (v - pair.v_top) * beta
+        exp_z = ops.exp(below_z)
+        total_z = ops.normalizer(exp_z)
+        both = below_z == below_v  # where a class is excluded, too
+        far = ops.where(both, 0.0, below_z - below_v) + ops.log(pair.total / total_z)
+        y = ops.where(is_near, y, far)
+        t = ops.where(is_near, t, far * unit)
+        p = pair.p / pair.total
+        q = ops.where(is_near, p * (1 + ops.expm1(y)), exp_z / total_z)
+        log_p, log_q = below_v - ops.log(pair.total), below_z - ops.log(total_z)
         self.ops, self.z, self.unit = ops, z, unit
         self.from_p = Side(ops, p, q, log_p, y, t, unit)
         self.from_q = Side(ops, q, p, log_q, -y, -t, unit)
@@ -201,7 +206,7 @@ def skew_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     near, far = side.t_expm1 / mixture, side.expm1 / mixture * side.unit
     h = compared.ops.where(side.is_near, near, far)
     x = _ratio(compared)
-    h = _either_end(compared, h, -x / (alpha * x + a) / a)
+    h = _either_end(compared, h, -x / (alpha * x + a) / a * side.unit)
     return _skewed(side, alpha, a) / a, compared.slope(h)
 
 
@@ -219,7 +224,7 @@ def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     x = _ratio(compared) * (a / alpha)
     u = -x / (1 + x)
     psi = ops.where(abs(u) <= 0.5, u * u * minus_log1p_ratio(ops, u), u + ops.log1p(x))
-    h = _either_end(compared, ops.where(side.is_near, near, far), -psi) / a / a
+    h = _either_end(compared, ops.where(side.is_near, near, far), -psi * side.unit) / a / a
     return _skewed(side, alpha, a) / a, compared.slope(h)
 
 
@@ -230,26 +235,28 @@ def jensen_shannon(compared: Comparison, beta: float) -> tuple[Rows, Rows]:
     w, u = _log_mixture(side, 1 - beta, beta), side.expm1 * beta
     near = side.t_expm1 * ops.where(u == 0, 1.0, w / u)
     h = ops.where(side.is_near, near, side.unit * w / beta)
-    far = ops.log1p(_ratio(compared) * (beta / (1 - beta))) / beta
+    far = ops.log1p(_ratio(compared) * (beta / (1 - beta))) / beta * side.unit
     return summands, compared.slope(-_either_end(compared, h, far))
 
 
 def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     """Return the terms of the alpha-divergence from its nearer end; h = −(e^(−αy) − 1)/α."""
     ops, p, q, unit = compared.ops, compared.from_p, compared.from_q, compared.unit
-    rest = 1 - alpha
-    geometric = _exp_of(compared, alpha, rest)
-    summands = _powers(p, rest, geometric) if rest < 0.5 else _powers(q, alpha, geometric)
+    geometric, log = _geometric(compared, alpha)
+    is_large = log > LARGE[ops.dtype_name(log)] / 2  # unit may be small
+    summands = _powers(p, 1 - alpha, geometric) if alpha > 0.5 else _powers(q, alpha, geometric)
+    large = ops.exp(log + 2 * math.log(unit)) / (alpha * (alpha - 1))
     y = q.y * alpha
     expm1 = ops.expm1(y)
     near = q.t * ops.where(y == 0, 1.0, expm1 / y)
-    finite = _finite_of(compared, geometric)
-    far = unit * ops.where(abs(y) <= REACH, q.w * expm1, finite - q.w) / alpha
+    finite = ops.where(is_large, ops.exp(log + math.log(unit)), unit * geometric)
+    finite = _without_infinity(compared, finite)
+    far = ops.where(abs(y) <= REACH, unit * q.w * expm1, finite - unit * q.w) / alpha
     h = ops.where(q.is_near, near, unit * expm1 / alpha)
     if alpha > 0:
-        h = _either_end(compared, h, ops.exp(y) / alpha)
-        far = _either_end(compared, far, finite / alpha)
-    return summands, compared.slope(-h, -far)
+        h = _either_end(compared, h, unit * ops.exp(y) / alpha, alpha)
+        far = _either_end(compared, far, finite / alpha, alpha)
+    return ops.where(is_large, large, summands), compared.slope(-h, -far)
 
 
 def total_variation(compared: Comparison, _: float) -> tuple[Rows, Rows]:
@@ -273,14 +280,14 @@ FORMULAS: dict[str, Callable[[Comparison, float], tuple[Rows, Rows]]] = {
 }
 
 
-def _either_end(compared: Comparison, near: Rows, far: Rows) -> Rows:
+def _either_end(compared: Comparison, near: Rows, far: Rows, power: float = 1) -> Rows:
     """Return h, counted from its value at x = 0 where the student has left the teacher.
 
-    Most of q then is where x = p/q is small, and h hardly differs between such classes.
+    Most of q then is where a power of x = p/q is small, and h hardly differs between such classes.
     """
     q = compared.from_q
-    has_left = compared.ops.row_sum(product(compared.ops, q.w, -q.y)) > 1
-    return compared.ops.where(has_left, compared.unit * far, near)
+    has_left = compared.ops.row_sum(product(compared.ops, q.w, -q.y)) * power > 1
+    return compared.ops.where(has_left, far, near)
 
 
 def _ratio(compared: Comparison) -> Rows:
@@ -337,18 +344,22 @@ def _powers(side: Side, c: float, geometric: Rows) -> Rows:
     return side.either(side.is_near, near, ((side.o - side.w) - expm1 / c) / (1 - c))
 
 
-def _exp_of(compared: Comparison, alpha: float, rest: float) -> Rows:
-    """Return p^alpha q^rest."""
+def _geometric(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
+    """Return p^alpha q^(1 − alpha), from the larger of both, and its logarithm."""
     ops, p, q = compared.ops, compared.from_p, compared.from_q
-    return ops.exp(ops.where(p.y > 0, q.log_w + alpha * q.y, p.log_w + rest * p.y))
+    w, log_w = ops.where(p.y > 0, q.w, p.w), ops.where(p.y > 0, q.log_w, p.log_w)
+    exponent = ops.where(p.y > 0, alpha * q.y, (1 - alpha) * p.y)
+    large, log = LARGE[ops.dtype_name(w)] / 2, log_w + exponent
+    is_moderate = (log_w > -large) & (abs(exponent) < large)  # then it is rounded less so:
+    return ops.where(is_moderate, w * ops.exp(exponent), ops.exp(log)), log
 
 
-def _finite_of(compared: Comparison, geometric: Rows) -> Rows:
-    """Return p^alpha q^(1 − alpha), finite where it overflows or a class is excluded."""
-    ops, p, q, unit = compared.ops, compared.from_p, compared.from_q, compared.unit
+def _without_infinity(compared: Comparison, geometric: Rows) -> Rows:
+    """Return unit·p^alpha q^(1 − alpha), finite where it overflows or a class is excluded."""
+    ops, p, q = compared.ops, compared.from_p, compared.from_q
     excluded = (abs(p.y) == math.inf) & (geometric == math.inf)
-    finite = ops.where(excluded, (p.w + q.w) * math.exp(EXCLUDED), geometric)
-    return ops.clip(finite, 0.0, BOUND[ops.dtype_name(q.w)] / max(1.0, unit))
+    finite = ops.where(excluded, (p.w + q.w) * (math.exp(EXCLUDED) * compared.unit), geometric)
+    return ops.clip(finite, 0.0, BOUND[ops.dtype_name(q.w)])
 
 
 def _phi_ratio(ops: Operations, y: Rows) -> Rows:

@@ -171,18 +171,18 @@ class Pair:
     def _difference(self, level: Column) -> Rows:
         """Return z − v counted from the level.
 
-        That is (z − v) − (level − v_top), or (z − level) − (v − v_top) if that is rounded less;
-        both are exactly 0 at the teacher's top class, if the level is the student's logit there.
+        That is (z − v) − (level − v_top), or (z − level) − (v − v_top) for classes where that is
+        rounded less; both are exactly 0 at the teacher's top class, if the level is the student's
+        logit there.
         """
         offset = level - self.v_top
-        is_large = abs(offset) * self.beta > 1
-        if not self.ops.any(is_large):
-            x = self.z - self.v
-            x -= offset
-        else:
-            x = self.z - self.ops.where(is_large, level, 0.0)
-            x -= self.v - self.ops.where(is_large, self.v_top, 0.0)
-            x -= self.ops.where(is_large, 0.0, offset)
+        x = self.z - self.v
+        x -= offset
+        reach = self.ops.where(abs(offset) * self.beta > 1, abs(offset), 0.0)
+        if self.ops.any(reach > 0):
+            below_top = self.v - self.v_top
+            is_near_top = abs(below_top) < reach
+            x = self.ops.where(is_near_top, (self.z - level) - below_top, x)
         if self.has_excluded:
             excluded = (self.z == -math.inf) & (self.v == -math.inf)
             x = self.ops.where(excluded, 0.0, x)
