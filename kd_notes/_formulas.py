@@ -110,9 +110,10 @@ def loss_and_slope(
     """
     unit = 1 / beta if scaled else 1.0
     pair = Pair(ops, z, v, beta)
-    p_expm1, p_phi = terms(pair, pair.x if scaled else pair.d, unit)
+    x = pair.x if scaled else pair.d
+    p_expm1, p_phi = terms(pair, x, unit)
     m = ops.row_sum(p_expm1) / pair.total
-    loss = _loss(pair, ops.row_sum(p_phi) / pair.total, m, unit)
+    loss = _loss(pair, x, ops.row_sum(p_phi) / pair.total, m, unit)
     p_expm1 -= pair.p * m
     return loss, p_expm1, 1 / ((1 + m / unit) * pair.total)
 
@@ -272,16 +273,19 @@ def _series(p: Rows, x: Rows, d: Rows, coefficients: list[float]) -> tuple[Rows,
     return p_expm1, h
 
 
-def _loss(pair: Pair, s: Column, m: Column, unit: float) -> Column:
-    """Return unit²·KL = unit²·(S − (M − log(1 + M))), given s = unit²·S and m = unit·M."""
+def _loss(pair: Pair, x: Rows, s: Column, m: Column, unit: float) -> Column:
+    """Return unit²·KL = unit²·(S − (M − log(1 + M))), given s = unit²·S and m = unit·M.
+
+    Where M is large it is  unit²·(log(1 + M) − Σ p d),  with x = unit·d, since d may overflow.
+    """
     ops, plain_m = pair.ops, m / unit
     correction = _correction_ratio(ops, plain_m) * m * m
     if ops.any(s == math.inf):
         correction = ops.where(s == math.inf, 0.0, correction)
     loss = s - correction
     if pair.wide is not None and ops.any(plain_m > 1):  # then both are large
-        mean = ops.row_sum(product(ops, pair.p, pair.d)) / pair.total
-        loss = ops.where(plain_m > 1, (ops.log1p(plain_m) - mean) * unit * unit, loss)
+        mean = ops.row_sum(product(ops, pair.p, x)) / pair.total
+        loss = ops.where(plain_m > 1, (ops.log1p(plain_m) * unit - mean) * unit, loss)
     loss *= loss > 0  # rounding does not make it negative; nan is unchanged
     return loss
 

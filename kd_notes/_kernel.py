@@ -245,21 +245,21 @@ def _sum(rows: FloatArray) -> FloatArray:
 
 def _pairwise_sum(rows: FloatArray) -> FloatArray:
     """Add up each row by halves: slower than `_sum`, and rounded less where K is large."""
-    while rows.shape[1] > 10:
+    while rows.shape[1] > 1:
         half, is_odd = divmod(rows.shape[1], 2)
         folded = rows[:, :half] + rows[:, half : 2 * half]
         if is_odd:
             folded[:, :1] += rows[:, -1:]
         rows = folded
-    return _sum(rows)
+    return rows
 
 
-def _normalizer(exponentials: FloatArray) -> FloatArray:
+def _normalizer(rows: FloatArray) -> FloatArray:
     """Return the sum of each row, whose largest number is 1."""
-    total = _sum(exponentials)
-    dominated = np.flatnonzero(total < 2) if exponentials.shape[1] > FEW else total[:0]
+    total = _sum(rows)
+    dominated = np.flatnonzero(total < 2) if rows.shape[1] > FEW else total[:0]
     if dominated.size:  # the 1 is added last: beside it, small numbers are rounded away
-        others = exponentials[dominated]
+        others = rows[dominated]
         np.put_along_axis(others, others.argmax(axis=1, keepdims=True), 0, axis=1)
         total[dominated] = _sum(others) + 1
     return total
@@ -376,7 +376,8 @@ class _Operations:
 class _PairwiseOperations(_Operations):
     """With sums that are rounded less: in other divergences their errors are not squared."""
 
-    row_sum = normalizer = staticmethod(_pairwise_sum)
+    row_sum = staticmethod(_pairwise_sum)
+    normalizer = staticmethod(_pairwise_sum)
 
 
 OPERATIONS = cast(Operations, _Operations())
