@@ -10,7 +10,7 @@ import math
 import sys
 from typing import Any
 
-from kd_notes._formulas import COTH, REACH, Operations, Pair, Rows, terms
+from kd_notes._formulas import COTH, REACH, Operations, Pair, Rows, difference, terms
 
 LARGE = {"float32": 80.0, "float64": 700.0}  # eʸ is finite up to here
 BOUND = {"float32": 2.0**128 - 2.0**104, "float64": sys.float_info.max}  # the largest numbers
@@ -49,18 +49,40 @@ class Comparison:
 
     With d = y + c and M of `_formulas.py`, y = d − log(1 + M) where |y| is small. Elsewhere it
     is the difference of both networks' log-softmaxes, which is rounded less.
+
+    Attributes
+    ----------
+    from_p, from_q
+        Either network beside the other.
+    x, x_top
+        p/q, large but finite where it overflows; and p/q of the student's top class.
+    y_top, t_top
+        log(x/x_top), and unit times it.
     """
 
     def __init__(self, ops: Operations, z: Rows, v: Rows, beta: float, scaled: bool) -> None:
-        unit = 1 / beta if scaled else 1.0
-        pair = Pair(ops, z, v, beta)
+        self.ops, self.unit = ops, 1 / beta if scaled else 1.0
+        self._set_sides(Pair(ops, z, v, beta), scaled)
+        z_top, v_there = ops.at_top(z, v)
+        from_top = difference(ops, v, z, v_there, z_top, beta)
+        is_undefined = (z == -math.inf) | ((v == -math.inf) & (v_there == -math.inf))
+        from_top = ops.where(is_undefined, 0.0, from_top)
+        self.y_top = from_top * beta
+        self.t_top = from_top if scaled else self.y_top
+        self.log_x_top = ops.at_top(z, self.from_q.y)[1]
+        large = LARGE[ops.dtype_name(z)]
+        self.x = ops.exp(ops.clip(self.from_q.y, -math.inf, large))
+        self.x_top = ops.exp(self.log_x_top)
+
+    def _set_sides(self, pair: Pair, scaled: bool) -> None:
+        ops, unit, beta = self.ops, self.unit, pair.beta
         x = pair.x if scaled else pair.d
         m = ops.row_sum(terms(pair, x, unit)[0]) / pair.total
         plain_m = m / unit
         t = x - m * ops.where(plain_m == 0, 1.0, ops.log1p(plain_m) / plain_m)
         y = t * beta if scaled else t
         is_near = abs(y) <= REACH
-        below_z, below_v = z - ops.row_max(z), v - pair.v_top
+        below_z, below_v = pair.z - ops.row_max(pair.z), pair.v - pair.v_top
         exp_z = ops.exp(below_z * beta)
         total_z = ops.normalizer(exp_z)
         log_ratio = ops.log(pair.total / total_z)
@@ -70,7 +92,6 @@ class Comparison:
         p = pair.p / pair.total
         q = ops.where(is_near, p * (1 + ops.expm1(y)), exp_z / total_z)
         log_p, log_q = below_v * beta - ops.log(pair.total), below_z * beta - ops.log(total_z)
-        self.ops, self.z, self.unit = ops, z, unit
         self.from_p = Side(ops, p, q, log_p, y, t, unit)
         self.from_q = Side(ops, q, p, log_q, -y, -t, unit)
 
@@ -80,23 +101,31 @@ class Comparison:
         far = self.unit * (side.o - side.w)
         return self.ops.where(side.is_near, side.w * side.t_expm1, far)
 
-    def slope(self, h: Rows, far_qh: Rows | None = None) -> Rows:
-        """Return q (h − Σ q h), where q h may be given for a small q, where h may overflow.
+    def x_from_top(self, divisor: Rows) -> tuple[Rows, Rows]:
+        """Return (x − x_top)/divisor, and unit times it."""
+        ops, y = self.ops, self.y_top
+        expm1, is_near = ops.expm1(y), abs(y) <= REACH
+        plain = ops.where(is_near, self.x_top * expm1, self.x - self.x_top) / divisor
+        near = self.x_top * self.t_top * ops.where(y == 0, 1.0, expm1 / y) / divisor
+        return plain, ops.where(is_near, near, plain * self.unit)
 
-        h counts from its mean, or from the student's top class where that has most of q: the
-        mean of what is left is small, and what adds up to the top's own slope does not cancel.
+    def slope(self, h: Rows, qh: Rows | None = None) -> Rows:
+        """Return q (h − Σ q h), where h is 0 for the student's top class.
+
+        So no rounding of h counts that does not for the top class. The mean of what is left after
+        a first one is small. For a small q, q h may be given, since h may overflow.
         """
         ops, q = self.ops, self.from_q.w
         bound = BOUND[ops.dtype_name(q)]
-        is_large = abs(h) > bound
+        is_given = (self.from_q.y > REACH) | (abs(h) > bound)
         h = ops.where(q > 0, ops.clip(h, -bound, bound), 0.0)
-        base = ops.clip(ops.row_sum(q * h), -bound, bound)
-        base = ops.where(ops.at_top(self.z, q)[1] > 0.5, ops.at_top(self.z, h)[1], base)
-        qh = q * (h - base)
-        if far_qh is not None:
-            qh = ops.where((self.from_q.y > REACH) | is_large, far_qh - q * base, qh)
-        mean = ops.clip(ops.row_sum(qh), -bound, bound)
-        return ops.clip(qh - q * mean, -bound, bound)
+        from_top = q * h if qh is None else ops.where(is_given, qh, q * h)
+        base = ops.clip(ops.row_sum(from_top), -bound, bound)
+        from_base = q * (h - base)
+        if qh is not None:
+            from_base = ops.where(is_given, qh - q * base, from_base)
+        mean = ops.clip(ops.row_sum(from_base), -bound, bound)
+        return ops.clip(from_base - q * mean, -bound, bound)
 
 
 def _minus(ops: Operations, x: Rows, y: Rows) -> Rows:

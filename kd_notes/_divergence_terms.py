@@ -20,80 +20,77 @@ EXCLUDED = 10.0  # what counts as |y| in the gradient where only one network exc
 
 
 def reverse_kl(compared: Comparison, _: float) -> tuple[Rows, Rows]:
-    """Return the terms q φ(−y); h = y."""
-    return _relative_entropy(compared.from_q), compared.slope(_finite(compared))
+    """Return the terms q φ(−y); h = −log x."""
+    return _relative_entropy(compared.from_q), compared.slope(-_log_x(compared))
 
 
 def jeffreys(compared: Comparison, _: float) -> tuple[Rows, Rows]:
-    """Return the terms (q − p) y / 2; the slope is half of both."""
+    """Return the terms (q − p) y / 2; the slope is half of forward and reverse."""
     side, ops = compared.from_p, compared.ops
     near = side.w * side.t * side.t_expm1
     far = ops.where(abs(side.t) == math.inf, math.inf, (side.o - side.w) * side.t) * side.unit
-    slope = compared.difference() + compared.slope(_finite(compared))
+    slope = compared.difference() + compared.slope(-_log_x(compared))
     return ops.where(side.is_near, near, far) / 2, slope / 2
 
 
 def skew_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
-    """Return the terms p ψ(a E)/a² with a = 1 − alpha, E = q/p − 1; h = E/(1 + a E).
+    """Return the terms p ψ(a E)/a² with a = 1 − alpha, E = q/p − 1; h = −x/(alpha x + a)/a.
 
     ψ(x) = x − log(1 + x).
     """
-    side, a = compared.from_p, 1 - alpha
-    mixture = _mixture(side, alpha, a)
-    near, far = side.t_expm1 / mixture, side.expm1 / mixture * side.unit
-    h = compared.ops.where(side.is_near, near, far)
-    x = _ratio(compared)
-    h = _either_end(compared, h, -x / (alpha * x + a) / a * side.unit)
-    return _skewed(side, alpha, a) / a, compared.slope(h)
+    a = 1 - alpha
+    _, h = compared.x_from_top(alpha * compared.x + a)
+    h /= -(alpha * compared.x_top + a)
+    return _skewed(compared.from_p, alpha, a) / a, compared.slope(h)
 
 
 def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     """Return the terms q ψ(a E')/a² with a = 1 − alpha, E' = p/q − 1.
 
-    With w = log(m/q) = −log1p(u), u = q/m − 1, h is −(a w + alpha ψ(u))/a².
+    With m = alpha + a x, h = −(log m + alpha/m)/a². Less its value at the top class that is
+    −ψ(v)/a² − (x_top/m_top) g  with  g = (x − x_top)/m,  v = −a g.
     """
-    side, ops, a = compared.from_q, compared.ops, 1 - alpha
-    mixture, w = _mixture(side, alpha, a), _log_mixture(side, alpha, a)
-    u, t_u = -side.expm1 * a / mixture, -side.t_expm1 * a / mixture
-    psi_over_u = ops.where(abs(u) <= 0.5, u * minus_log1p_ratio(ops, u), 1 + w / u)
-    near = t_u * (a * ops.where(u == 0, 1.0, -w / u) - alpha * psi_over_u)
-    far = side.unit * (-a * w - alpha * psi_over_u * u)
-    x = _ratio(compared) * (a / alpha)
-    u = -x / (1 + x)
-    psi = ops.where(abs(u) <= 0.5, u * u * minus_log1p_ratio(ops, u), u + ops.log1p(x))
-    h = _either_end(compared, ops.where(side.is_near, near, far), -psi * side.unit) / a / a
-    return _skewed(side, alpha, a) / a, compared.slope(h)
+    ops, a = compared.ops, 1 - alpha
+    m, m_top = alpha + a * compared.x, alpha + a * compared.x_top
+    g, t_g = compared.x_from_top(m)
+    v = -a * g
+    far = compared.unit * (v + _log_ratio(compared, m, m_top, -v * (m / m_top))) / a / a
+    psi = ops.where(abs(v) <= 0.5, t_g * g * minus_log1p_ratio(ops, v), far)
+    h = -psi - compared.x_top / m_top * t_g
+    return _skewed(compared.from_q, alpha, a) / a, compared.slope(h)
 
 
 def jensen_shannon(compared: Comparison, beta: float) -> tuple[Rows, Rows]:
-    """Return the terms p ψ((1−β) E)/(1−β) + q ψ(β E')/β; h = −log(m/q)/β."""
-    side, ops = compared.from_q, compared.ops
-    summands = _skewed(compared.from_p, beta, 1 - beta) + _skewed(side, 1 - beta, beta)
-    w, u = _log_mixture(side, 1 - beta, beta), side.expm1 * beta
-    near = side.t_expm1 * ops.where(u == 0, 1.0, w / u)
-    h = ops.where(side.is_near, near, side.unit * w / beta)
-    far = ops.log1p(_ratio(compared) * (beta / (1 - beta))) / beta * side.unit
-    return summands, compared.slope(-_either_end(compared, h, far))
+    """Return the terms p ψ((1−β) E)/(1−β) + q ψ(β E')/β; h = −log(1 − β + β x)/β."""
+    ops, p, q = compared.ops, compared.from_p, compared.from_q
+    m, m_top = 1 - beta + beta * compared.x, 1 - beta + beta * compared.x_top
+    g, t_g = compared.x_from_top(m_top)
+    u = beta * g
+    log = _log_ratio(compared, m, m_top, u)
+    h = ops.where(u > 1, compared.unit * log / beta, t_g * ops.where(u == 0, 1.0, log / u))
+    summands = _skewed(p, beta, 1 - beta) + _skewed(q, 1 - beta, beta)
+    return summands, compared.slope(-h)
 
 
 def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
-    """Return the terms of the alpha-divergence from its nearer end; h = −(e^(−αy) − 1)/α."""
+    """Return the terms of the alpha-divergence from its nearer end; h = −x^alpha/alpha."""
     ops, p, q, unit = compared.ops, compared.from_p, compared.from_q, compared.unit
     geometric, log = _geometric(compared, alpha)
     is_large = log > LARGE[ops.dtype_name(log)] / 2  # unit may be small
     summands = _powers(p, 1 - alpha, geometric) if alpha > 0.5 else _powers(q, alpha, geometric)
     large = ops.exp(log + 2 * math.log(unit)) / (alpha * (alpha - 1))
-    y = q.y * alpha
+    bound = BOUND[ops.dtype_name(log)] / max(1.0, unit)
+    power_top = ops.clip(ops.exp(alpha * compared.log_x_top), 0.0, bound)
+    y = alpha * compared.y_top
     expm1 = ops.expm1(y)
-    near = q.t * ops.where(y == 0, 1.0, expm1 / y)
+    near = power_top * compared.t_top * ops.where(y == 0, 1.0, expm1 / y)
+    far = unit * (ops.exp(alpha * q.y) - power_top) / alpha
+    h = ops.where(abs(compared.y_top) <= REACH, near, far)
+    q_top = unit * (q.w * power_top)
     finite = ops.where(is_large, ops.exp(log + math.log(unit)), unit * geometric)
-    finite = _without_infinity(compared, finite)
-    far = ops.where(abs(y) <= REACH, unit * q.w * expm1, finite - unit * q.w) / alpha
-    h = ops.where(q.is_near, near, unit * expm1 / alpha)
-    if alpha > 0:
-        h = _either_end(compared, h, unit * ops.exp(y) / alpha, alpha)
-        far = _either_end(compared, far, finite / alpha, alpha)
-    return ops.where(is_large, large, summands), compared.slope(-h, -far)
+    far = _without_infinity(compared, finite) - q_top
+    qh = ops.where(abs(y) <= REACH, q_top * expm1, far) / alpha
+    return ops.where(is_large, large, summands), compared.slope(-h, -qh)
 
 
 def total_variation(compared: Comparison, _: float) -> tuple[Rows, Rows]:
@@ -117,29 +114,19 @@ FORMULAS: dict[str, Callable[[Comparison, float], tuple[Rows, Rows]]] = {
 }
 
 
-def _either_end(compared: Comparison, near: Rows, far: Rows, power: float = 1) -> Rows:
-    """Return h, counted from its value at x = 0 where the student has left the teacher.
-
-    Most of q then is where a power of x = p/q is small, and h hardly differs between such classes.
-    """
-    q = compared.from_q
-    has_left = compared.ops.row_sum(product(compared.ops, q.w, -q.y)) * power > 1
-    return compared.ops.where(has_left, far, near)
+def _log_x(compared: Comparison) -> Rows:
+    """Return unit·log(x/x_top), where ±EXCLUDED stands for an infinite logarithm."""
+    ops, t = compared.ops, compared.t_top
+    excluded = ops.clip(compared.y_top, -EXCLUDED, EXCLUDED) * compared.unit
+    return ops.where(abs(t) == math.inf, excluded, t)
 
 
-def _ratio(compared: Comparison) -> Rows:
-    """Return x = p/q, or what is large but finite."""
-    side = compared.from_q
-    return compared.ops.exp(
-        compared.ops.clip(side.y, -math.inf, LARGE[compared.ops.dtype_name(side.y)])
-    )
-
-
-def _finite(compared: Comparison) -> Rows:
-    """Return unit·y, where ±EXCLUDED stands for an infinite y."""
-    ops, side = compared.ops, compared.from_p
-    excluded = ops.clip(side.y, -EXCLUDED, EXCLUDED) * compared.unit
-    return ops.where(abs(side.t) == math.inf, excluded, side.t)
+def _log_ratio(compared: Comparison, m: Rows, m_top: Rows, u: Rows) -> Rows:
+    """Return log(m/m_top) of mixtures, where m/m_top = 1 + u may overflow."""
+    ops = compared.ops
+    is_large = compared.from_q.y > LARGE[ops.dtype_name(u)] / 2
+    log = ops.where(u < -0.5, ops.log(m / m_top), ops.log1p(u))
+    return ops.where(is_large, ops.log(m) - ops.log(m_top), log)
 
 
 def _relative_entropy(side: Side) -> Rows:

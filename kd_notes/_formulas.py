@@ -100,6 +100,24 @@ def times(ops: Operations, logits: Rows, factor: float) -> Rows:
     return ops.where(logits == -math.inf, logits, logits * factor)
 
 
+def difference(
+    ops: Operations, z: Rows, v: Rows, z_level: Column, v_level: Column, beta: float
+) -> Rows:
+    """Return z − v, counted from one level of each.
+
+    That is (z − v) − (z_level − v_level), or (z − z_level) − (v − v_level) for classes where that
+    is rounded less; both are exactly 0 for a class at both levels.
+    """
+    offset = z_level - v_level
+    x = z - v
+    x -= offset
+    reach = ops.where(abs(offset) * beta > 1, abs(offset), 0.0)
+    if ops.any(reach > 0):
+        v_below = v - v_level
+        x = ops.where(abs(v_below) < reach, (z - z_level) - v_below, x)
+    return x
+
+
 def loss_and_slope(
     ops: Operations, z: Rows, v: Rows, beta: float, scaled: bool
 ) -> tuple[Column, Rows, Column]:
@@ -170,20 +188,8 @@ class Pair:
         self.d = self.x * self.beta
 
     def _difference(self, level: Column) -> Rows:
-        """Return z − v counted from the level.
-
-        That is (z − v) − (level − v_top), or (z − level) − (v − v_top) for classes where that is
-        rounded less; both are exactly 0 at the teacher's top class, if the level is the student's
-        logit there.
-        """
-        offset = level - self.v_top
-        x = self.z - self.v
-        x -= offset
-        reach = self.ops.where(abs(offset) * self.beta > 1, abs(offset), 0.0)
-        if self.ops.any(reach > 0):
-            below_top = self.v - self.v_top
-            is_near_top = abs(below_top) < reach
-            x = self.ops.where(is_near_top, (self.z - level) - below_top, x)
+        """Return z − v, less the student's level and the teacher's top logit."""
+        x = difference(self.ops, self.z, self.v, level, self.v_top, self.beta)
         if self.has_excluded:
             excluded = (self.z == -math.inf) & (self.v == -math.inf)
             x = self.ops.where(excluded, 0.0, x)

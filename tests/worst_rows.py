@@ -3,7 +3,7 @@
 from numpy import inf
 from rows import Row
 
-from kd_notes.divergences import Alpha, Jeffreys, ReverseKL
+from kd_notes.divergences import Alpha, Jeffreys, JensenShannon, ReverseKL, SkewKL, SkewReverseKL
 
 # fmt: off
 WORST = [
@@ -104,4 +104,10 @@ WORST = [
     Row("float32", [4.729169e+07, -8.208297e+07, 1.00638216e+08], [266263.7, -1.1249742e+06, -inf], [1, 17, 50], tau=1.3474311343001353e-33),  # noqa: E501
     Row("float32", [4.729169e+07, -8.208297e+07, 1.00638216e+08], [266263.7, -1.1249742e+06, -2e+08], [1, 17, 50], tau=1.3474311343001353e-33, divergence=ReverseKL()),  # noqa: E501
     Row("float32", [4.729169e+07, -8.208297e+07, 1.00638216e+08], [266263.7, -1.1249742e+06, -2e+08], [1, 17, 50], tau=1.3474311343001353e-33, divergence=Jeffreys()),  # noqa: E501
+    Row("float32", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=500.0, divergence=SkewKL(0.1)),  # noqa: E501
+    Row("float32", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=500.0, divergence=SkewReverseKL(0.1)),  # noqa: E501
+    Row("float64", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=250.0, divergence=SkewReverseKL(0.1)),  # noqa: E501
+    Row("float64", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=250.0, divergence=ReverseKL()),  # noqa: E501
+    Row("float32", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=500.0, divergence=JensenShannon(0.5)),  # noqa: E501
+    Row("float64", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=250.0, divergence=Alpha(0.5)),  # noqa: E501
 ]
