@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kd_notes._checks import FloatArray, Loss, Row, as_alpha, as_loss, as_probabilities
-from kd_notes._f_divergences import minus_log1p_ratio
+from kd_notes._comparison import minus_log1p_ratio
 from kd_notes._kernel import OPERATIONS
 
 __all__ = ["kl_divergence", "skew_jensen_divergence"]

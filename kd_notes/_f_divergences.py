@@ -1,21 +1,12 @@
-"""The other divergences than forward KL, and their gradients, for NumPy and for PyTorch.
-
-A divergence D = Σ q f(p/q), divided by f''(1), is a sum of terms without a negative one, each
-with a double zero at y = log(q/p) = 0; so they are written as y² times a ratio. Its gradient is
-∂D/∂z = β q (h − Σ q h)  with  h = f(x) − x f'(x),  x = p/q.
-
-Scaled results are sums of t = τy, a difference of logits, which no temperature makes
-underflow: a term is t² times the ratio where |y| is small, and τ² times the term elsewhere.
-"""
+"""Which divergence of teacher and student, and the loss and gradient that it gives."""
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kd_notes._formulas import COTH, REACH, Column, Operations, Pair, Rows, product, terms
+from kd_notes._comparison import Comparison
+from kd_notes._divergence_terms import FORMULAS
+from kd_notes._formulas import Column, Operations, Rows
 from kd_notes.divergences import (
     Alpha,
     Divergence,
@@ -35,10 +26,6 @@ NAMED: dict[str, Divergence] = {
     "jensen_shannon": JensenShannon(),
     "total_variation": TotalVariation(),
 }
-EXCLUDED = 10.0  # what counts as |y| in the gradient where only one network excludes a class
-LARGE = {"float32": 80.0, "float64": 700.0}  # eʸ is finite up to here
-BOUND = {"float32": 2.0**128 - 2.0**104, "float64": sys.float_info.max}  # the largest numbers
-TERMS = {"float32": 7, "float64": 17}  # of the series of log1p
 
 
 class Formula(NamedTuple):
@@ -59,26 +46,23 @@ def as_formula(divergence: str | Divergence) -> Formula:
             f"divergence must be one of {[*NAMED]} or from kd_notes.divergences; "
             f"got {divergence!r}"
         )
-    chosen = NAMED[divergence] if isinstance(divergence, str) else divergence
-    if isinstance(chosen, ForwardKL) or chosen in (JensenShannon(0), Alpha(1)):
-        return FORWARD
-    if isinstance(chosen, ReverseKL) or chosen in (JensenShannon(1), Alpha(0)):
-        return Formula("reverse_kl")
-    if isinstance(chosen, Jeffreys):
-        return Formula("jeffreys")
-    if isinstance(chosen, TotalVariation):
-        return Formula("total_variation")
-    if isinstance(chosen, Alpha):
-        return Formula("alpha", chosen.alpha)
-    if isinstance(chosen, JensenShannon):
-        second = chosen.beta * (1 - chosen.beta)
-        return Formula("jensen_shannon", chosen.beta, 1.0 if chosen.normalized else second)
-    if isinstance(chosen, SkewKL | SkewReverseKL):
-        factor = 1.0 if chosen.normalized else (1 - chosen.alpha) ** 2
-        is_reverse = isinstance(chosen, SkewReverseKL)
-        if chosen.alpha == 0:
-            return Formula("reverse_kl" if is_reverse else "forward_kl")
-        return Formula("skew_reverse_kl" if is_reverse else "skew_kl", chosen.alpha, factor)
+    match NAMED[divergence] if isinstance(divergence, str) else divergence:
+        case ForwardKL() | JensenShannon(beta=0) | SkewKL(alpha=0) | Alpha(alpha=1):
+            return FORWARD
+        case ReverseKL() | JensenShannon(beta=1) | SkewReverseKL(alpha=0) | Alpha(alpha=0):
+            return Formula("reverse_kl")
+        case Jeffreys():
+            return Formula("jeffreys")
+        case TotalVariation():
+            return Formula("total_variation")
+        case Alpha(alpha):
+            return Formula("alpha", alpha)
+        case JensenShannon(beta, normalized=normalized):
+            return Formula("jensen_shannon", beta, 1.0 if normalized else beta * (1 - beta))
+        case SkewKL(alpha, normalized=normalized):
+            return Formula("skew_kl", alpha, 1.0 if normalized else (1 - alpha) ** 2)
+        case SkewReverseKL(alpha, normalized=normalized):
+            return Formula("skew_reverse_kl", alpha, 1.0 if normalized else (1 - alpha) ** 2)
     raise TypeError(
         f"divergence must be one of {[*NAMED]} or from kd_notes.divergences; got {divergence!r}"
     )
@@ -98,283 +82,3 @@ def divergence_and_slope(
     if formula.factor != 1:
         loss, slope = loss * formula.factor, slope * formula.factor
     return loss, slope
-
-
-class Side:
-    """One network's probabilities w beside the other's o.
-
-    Attributes
-    ----------
-    w, o, log_w
-        Probabilities, and the logarithm of w.
-    y, t, unit
-        y = log(o/w) and t = unit·y.
-    expm1, t_expm1
-        eʸ − 1, which is large but finite where eʸ overflows; and unit times it where |y| is small.
-    """
-
-    def __init__(
-        self, ops: Operations, w: Rows, o: Rows, log_w: Rows, y: Rows, t: Rows, unit: float
-    ) -> None:
-        self.ops, self.w, self.o, self.log_w = ops, w, o, log_w
-        self.y, self.t, self.unit = y, t, unit
-        self.expm1 = ops.expm1(ops.clip(y, -math.inf, LARGE[ops.dtype_name(y)]))
-        self.t_expm1 = t * ops.where(y == 0, 1.0, self.expm1 / y)
-        self.is_near = abs(y) <= REACH
-
-    def either(self, is_near: Rows, near: Rows, far: Rows) -> Rows:
-        """Return unit²·far where y is not small."""
-        return self.ops.where(is_near, near, far * self.unit * self.unit)
-
-
-class Comparison:
-    """Both networks' probabilities, and the logarithm of their ratio, to full precision.
-
-    With d = y + c and M of `_formulas.py`, y = d − log(1 + M).
-    """
-
-    def __init__(self, ops: Operations, z: Rows, v: Rows, beta: float, scaled: bool) -> None:
-        unit = 1 / beta if scaled else 1.0
-        pair = Pair(ops, z, v, beta)
-        x = pair.x if scaled else pair.d
-        m = ops.row_sum(terms(pair, x, unit)[0]) / pair.total
-        plain_m = m / unit
-        t = x - m * ops.where(plain_m == 0, 1.0, ops.log1p(plain_m) / plain_m)
-        y = t * beta if scaled else t
-        p, log_total = pair.p / pair.total, ops.log(pair.total)
-        log_p = (v - pair.v_top) * beta - log_total
-        log_q = (z - pair.level - pair.center) * beta - log_total - ops.log1p(plain_m)
-        q = p * (1 + ops.expm1(y))
-        pair.wide = ops.select(~(abs(y) <= REACH))
-        far_q = pair.wide_exponentials() / pair.wide.take_column(pair.total * (1 + plain_m))
-        q = pair.wide.put(q, far_q)
-        self.ops, self.z, self.unit = ops, z, unit
-        self.from_p = Side(ops, p, q, log_p, y, t, unit)
-        self.from_q = Side(ops, q, p, log_q, -y, -t, unit)
-
-    def difference(self) -> Rows:
-        """Return unit·(q − p)."""
-        side = self.from_p
-        far = self.unit * (side.o - side.w)
-        return self.ops.where(side.is_near, side.w * side.t_expm1, far)
-
-    def slope(self, h: Rows, far_qh: Rows | None = None) -> Rows:
-        """Return q (h − Σ q h), where q h may be given for a small q, where h may overflow.
-
-        h counts from its mean, or from the student's top class where that has most of q: the
-        mean of what is left is small, and what adds up to the top's own slope does not cancel.
-        """
-        ops, q = self.ops, self.from_q.w
-        bound = BOUND[ops.dtype_name(q)]
-        is_large = abs(h) > bound
-        h = ops.where(q > 0, ops.clip(h, -bound, bound), 0.0)
-        base = ops.clip(ops.row_sum(q * h), -bound, bound)
-        base = ops.where(ops.at_top(self.z, q)[1] > 0.5, ops.at_top(self.z, h)[1], base)
-        qh = q * (h - base)
-        if far_qh is not None:
-            qh = ops.where((self.from_q.y > REACH) | is_large, far_qh - q * base, qh)
-        mean = ops.clip(ops.row_sum(qh), -bound, bound)
-        return ops.clip(qh - q * mean, -bound, bound)
-
-
-def reverse_kl(compared: Comparison, _: float) -> tuple[Rows, Rows]:
-    """Return the terms q φ(−y); h = y."""
-    return _relative_entropy(compared.from_q), compared.slope(_finite(compared))
-
-
-def jeffreys(compared: Comparison, _: float) -> tuple[Rows, Rows]:
-    """Return the terms (q − p) y / 2; the slope is half of both."""
-    side, ops = compared.from_p, compared.ops
-    near = side.w * side.t * side.t_expm1
-    far = ops.where(abs(side.y) == math.inf, math.inf, (side.o - side.w) * side.y)
-    slope = compared.difference() + compared.slope(_finite(compared))
-    return side.either(side.is_near, near, far) / 2, slope / 2
-
-
-def skew_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
-    """Return the terms p ψ(a E)/a² with a = 1 − alpha, E = q/p − 1; h = E/(1 + a E).
-
-    ψ(x) = x − log(1 + x).
-    """
-    side, a = compared.from_p, 1 - alpha
-    mixture = _mixture(side, alpha, a)
-    near, far = side.t_expm1 / mixture, side.expm1 / mixture * side.unit
-    h = compared.ops.where(side.is_near, near, far)
-    x = _ratio(compared)
-    h = _either_end(compared, h, -x / (alpha * x + a) / a)
-    return _skewed(side, alpha, a) / a, compared.slope(h)
-
-
-def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
-    """Return the terms q ψ(a E')/a² with a = 1 − alpha, E' = p/q − 1.
-
-    With w = log(m/q) = −log1p(u), u = q/m − 1, h is −(a w + alpha ψ(u))/a².
-    """
-    side, ops, a = compared.from_q, compared.ops, 1 - alpha
-    mixture, w = _mixture(side, alpha, a), _log_mixture(side, alpha, a)
-    u, t_u = -side.expm1 * a / mixture, -side.t_expm1 * a / mixture
-    psi_over_u = ops.where(abs(u) <= 0.5, u * minus_log1p_ratio(ops, u), 1 + w / u)
-    near = t_u * (a * ops.where(u == 0, 1.0, -w / u) - alpha * psi_over_u)
-    far = side.unit * (-a * w - alpha * psi_over_u * u)
-    x = _ratio(compared) * (a / alpha)
-    u = -x / (1 + x)
-    psi = ops.where(abs(u) <= 0.5, u * u * minus_log1p_ratio(ops, u), u + ops.log1p(x))
-    h = _either_end(compared, ops.where(side.is_near, near, far), -psi) / a / a
-    return _skewed(side, alpha, a) / a, compared.slope(h)
-
-
-def jensen_shannon(compared: Comparison, beta: float) -> tuple[Rows, Rows]:
-    """Return the terms p ψ((1−β) E)/(1−β) + q ψ(β E')/β; h = −log(m/q)/β."""
-    side, ops = compared.from_q, compared.ops
-    summands = _skewed(compared.from_p, beta, 1 - beta) + _skewed(side, 1 - beta, beta)
-    w, u = _log_mixture(side, 1 - beta, beta), side.expm1 * beta
-    near = side.t_expm1 * ops.where(u == 0, 1.0, w / u)
-    h = ops.where(side.is_near, near, side.unit * w / beta)
-    far = ops.log1p(_ratio(compared) * (beta / (1 - beta))) / beta
-    return summands, compared.slope(-_either_end(compared, h, far))
-
-
-def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
-    """Return the terms of the alpha-divergence from its nearer end; h = −(e^(−αy) − 1)/α."""
-    ops, p, q, unit = compared.ops, compared.from_p, compared.from_q, compared.unit
-    rest = 1 - alpha
-    geometric = _exp_of(compared, alpha, rest)
-    summands = _powers(p, rest, geometric) if rest < 0.5 else _powers(q, alpha, geometric)
-    y = q.y * alpha
-    expm1 = ops.expm1(y)
-    near = q.t * ops.where(y == 0, 1.0, expm1 / y)
-    finite = _finite_of(compared, geometric)
-    far = unit * ops.where(abs(y) <= REACH, q.w * expm1, finite - q.w) / alpha
-    h = ops.where(q.is_near, near, unit * expm1 / alpha)
-    if alpha > 0:
-        h = _either_end(compared, h, ops.exp(y) / alpha)
-        far = _either_end(compared, far, finite / alpha)
-    return summands, compared.slope(-h, -far)
-
-
-def total_variation(compared: Comparison, _: float) -> tuple[Rows, Rows]:
-    """Return the terms |q − p|/2; h = sign(q − p)/2."""
-    ops, t = compared.ops, compared.from_p.t
-    sign = ops.where(t > 0, 0.5, ops.where(t < 0, -0.5, 0.0 * t))
-    summands = abs(compared.difference()) / 2
-    if compared.unit > BOUND[ops.dtype_name(t)] ** 0.77:  # it stands for an infinite temperature
-        summands = ops.where(abs(t) == math.inf, math.inf, summands)
-    return summands, compared.slope(sign)
-
-
-FORMULAS: dict[str, Callable[[Comparison, float], tuple[Rows, Rows]]] = {
-    "reverse_kl": reverse_kl,
-    "jeffreys": jeffreys,
-    "skew_kl": skew_kl,
-    "skew_reverse_kl": skew_reverse_kl,
-    "jensen_shannon": jensen_shannon,
-    "alpha": alpha,
-    "total_variation": total_variation,
-}
-
-
-def _either_end(compared: Comparison, near: Rows, far: Rows) -> Rows:
-    """Return h, counted from its value at x = 0 where the student has left the teacher.
-
-    Most of q then is where x = p/q is small, and h hardly differs between such classes.
-    """
-    q = compared.from_q
-    has_left = compared.ops.row_sum(product(compared.ops, q.w, -q.y)) > 1
-    return compared.ops.where(has_left, compared.unit * far, near)
-
-
-def _ratio(compared: Comparison) -> Rows:
-    """Return x = p/q, or what is large but finite."""
-    side = compared.from_q
-    return compared.ops.exp(
-        compared.ops.clip(side.y, -math.inf, LARGE[compared.ops.dtype_name(side.y)])
-    )
-
-
-def _finite(compared: Comparison) -> Rows:
-    """Return unit·y, where ±EXCLUDED stands for an infinite y."""
-    ops, side = compared.ops, compared.from_p
-    excluded = ops.clip(side.y, -EXCLUDED, EXCLUDED) * compared.unit
-    return ops.where(abs(side.y) == math.inf, excluded, side.t)
-
-
-def _relative_entropy(side: Side) -> Rows:
-    """Return the terms w φ(y), which add up to KL(w, o)."""
-    near = side.w * side.t * side.t * _phi_ratio(side.ops, side.y)
-    return side.either(side.is_near, near, side.o - side.w - product(side.ops, side.w, side.y))
-
-
-def _skewed(side: Side, alpha: float, a: float) -> Rows:
-    """Return the terms w ψ(a E)/a, E = o/w − 1, of KL(w, alpha w + a o)/a for a = 1 − alpha."""
-    ops, u = side.ops, side.expm1 * a
-    near = side.w * side.t_expm1 * side.t_expm1 * a * minus_log1p_ratio(ops, u)
-    middle = side.w * u * u * minus_log1p_ratio(ops, u)
-    far = (side.o - side.w) * a - product(ops, side.w, _log_mixture(side, alpha, a))
-    far = ops.where(abs(u) <= 0.5, middle, far) / a
-    return side.either(side.is_near & (abs(u) <= 0.5), near, far)
-
-
-def _mixture(side: Side, alpha: float, a: float) -> Rows:
-    """Return alpha + a eʸ for a = 1 − alpha, the mixture's share of w."""
-    u = side.expm1 * a
-    return side.ops.where(u < -0.5, alpha + a * side.ops.exp(side.y), 1 + u)
-
-
-def _log_mixture(side: Side, alpha: float, a: float) -> Rows:
-    """Return log(alpha + a eʸ) for a = 1 − alpha."""
-    ops, u = side.ops, side.expm1 * a
-    large = LARGE[ops.dtype_name(u)] - 20
-    log = ops.where(u < -0.5, ops.log(alpha + a * ops.exp(side.y)), ops.log1p(u))
-    return ops.where(side.y > large, side.y + math.log(a), log)
-
-
-def _powers(side: Side, c: float, geometric: Rows) -> Rows:
-    """Return the terms w (φ(c y) − c φ(y)) / (c (c − 1)) for c ≤ 1/2, given w e^(c y)."""
-    ops, y = side.ops, side.y
-    ratio = (_phi_ratio(ops, y) - c * _phi_ratio(ops, c * y)) / (1 - c)
-    near = side.w * side.t * side.t * ratio
-    expm1 = ops.where(abs(c * y) <= REACH, side.w * ops.expm1(c * y), geometric - side.w)
-    return side.either(side.is_near, near, ((side.o - side.w) - expm1 / c) / (1 - c))
-
-
-def _exp_of(compared: Comparison, alpha: float, rest: float) -> Rows:
-    """Return p^alpha q^rest."""
-    ops, p, q = compared.ops, compared.from_p, compared.from_q
-    return ops.exp(ops.where(p.y > 0, q.log_w + alpha * q.y, p.log_w + rest * p.y))
-
-
-def _finite_of(compared: Comparison, geometric: Rows) -> Rows:
-    """Return p^alpha q^(1 − alpha), finite where it overflows or a class is excluded."""
-    ops, p, q, unit = compared.ops, compared.from_p, compared.from_q, compared.unit
-    excluded = (abs(p.y) == math.inf) & (geometric == math.inf)
-    finite = ops.where(excluded, (p.w + q.w) * math.exp(EXCLUDED), geometric)
-    return ops.clip(finite, 0.0, BOUND[ops.dtype_name(q.w)] / max(1.0, unit))
-
-
-def _phi_ratio(ops: Operations, y: Rows) -> Rows:
-    """Return φ(y)/y² = (eʸ − 1 − y)/y²; where |y| ≤ REACH as `_formulas.py`."""
-    square = y * y
-    h = 0.5 - y * _polynomial(square, COTH[ops.dtype_name(y)])
-    return ops.where(abs(y) <= REACH, h / (1 - y * h), (ops.expm1(y) - y) / square)
-
-
-def minus_log1p_ratio(ops: Operations, x: Rows) -> Rows:
-    """Return (x − log(1 + x))/x² for |x| ≤ 1/2.
-
-    With r = 1/(2 + x) and y = x r, log1p(x) = 2 artanh(y) = 2 (y + y³/3 + y⁵/5 + …), and
-    x − 2y = x y, so that the ratio is r (1 − 2 r y (1/3 + y²/5 + …)).
-    """
-    r = 1 / (2 + x)
-    y = x * r
-    series = _polynomial(y * y, [1 / (2 * n + 3) for n in range(TERMS[ops.dtype_name(x)])])
-    return r * (1 - 2 * r * y * series)
-
-
-def _polynomial(x: Rows, coefficients: list[float]) -> Any:
-    *lower, highest = coefficients
-    total = x * highest
-    for coefficient in reversed(lower[1:]):
-        total += coefficient
-        total *= x
-    total += lower[0]
-    return total

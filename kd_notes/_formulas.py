@@ -100,6 +100,24 @@ def times(ops: Operations, logits: Rows, factor: float) -> Rows:
     return ops.where(logits == -math.inf, logits, logits * factor)
 
 
+def difference(
+    ops: Operations, z: Rows, v: Rows, z_level: Column, v_level: Column, beta: float
+) -> Rows:
+    """Return z − v, counted from one level of each.
+
+    That is (z − v) − (z_level − v_level), or (z − z_level) − (v − v_level) for classes where that
+    is rounded less; both are exactly 0 for a class at both levels.
+    """
+    offset = z_level - v_level
+    x = z - v
+    x -= offset
+    reach = ops.where(abs(offset) * beta > 1, abs(offset), 0.0)
+    if ops.any(reach > 0):
+        v_below = v - v_level
+        x = ops.where(abs(v_below) < reach, (z - z_level) - v_below, x)
+    return x
+
+
 def loss_and_slope(
     ops: Operations, z: Rows, v: Rows, beta: float, scaled: bool
 ) -> tuple[Column, Rows, Column]:
@@ -110,9 +128,10 @@ def loss_and_slope(
     """
     unit = 1 / beta if scaled else 1.0
     pair = Pair(ops, z, v, beta)
-    p_expm1, p_phi = terms(pair, pair.x if scaled else pair.d, unit)
+    x = pair.x if scaled else pair.d
+    p_expm1, p_phi = terms(pair, x, unit)
     m = ops.row_sum(p_expm1) / pair.total
-    loss = _loss(pair, ops.row_sum(p_phi) / pair.total, m, unit)
+    loss = _loss(pair, x, ops.row_sum(p_phi) / pair.total, m, unit)
     p_expm1 -= pair.p * m
     return loss, p_expm1, 1 / ((1 + m / unit) * pair.total)
 
@@ -169,20 +188,8 @@ class Pair:
         self.d = self.x * self.beta
 
     def _difference(self, level: Column) -> Rows:
-        """Return z − v counted from the level.
-
-        That is (z − v) − (level − v_top), or (z − level) − (v − v_top) if that is rounded less;
-        both are exactly 0 at the teacher's top class, if the level is the student's logit there.
-        """
-        offset = level - self.v_top
-        is_large = abs(offset) * self.beta > 1
-        if not self.ops.any(is_large):
-            x = self.z - self.v
-            x -= offset
-        else:
-            x = self.z - self.ops.where(is_large, level, 0.0)
-            x -= self.v - self.ops.where(is_large, self.v_top, 0.0)
-            x -= self.ops.where(is_large, 0.0, offset)
+        """Return z − v, less the student's level and the teacher's top logit."""
+        x = difference(self.ops, self.z, self.v, level, self.v_top, self.beta)
         if self.has_excluded:
             excluded = (self.z == -math.inf) & (self.v == -math.inf)
             x = self.ops.where(excluded, 0.0, x)
@@ -272,16 +279,19 @@ def _series(p: Rows, x: Rows, d: Rows, coefficients: list[float]) -> tuple[Rows,
     return p_expm1, h
 
 
-def _loss(pair: Pair, s: Column, m: Column, unit: float) -> Column:
-    """Return unit²·KL = unit²·(S − (M − log(1 + M))), given s = unit²·S and m = unit·M."""
+def _loss(pair: Pair, x: Rows, s: Column, m: Column, unit: float) -> Column:
+    """Return unit²·KL = unit²·(S − (M − log(1 + M))), given s = unit²·S and m = unit·M.
+
+    Where M is large it is  unit²·(log(1 + M) − Σ p d),  with x = unit·d, since d may overflow.
+    """
     ops, plain_m = pair.ops, m / unit
     correction = _correction_ratio(ops, plain_m) * m * m
     if ops.any(s == math.inf):
         correction = ops.where(s == math.inf, 0.0, correction)
     loss = s - correction
     if pair.wide is not None and ops.any(plain_m > 1):  # then both are large
-        mean = ops.row_sum(product(ops, pair.p, pair.d)) / pair.total
-        loss = ops.where(plain_m > 1, (ops.log1p(plain_m) - mean) * unit * unit, loss)
+        mean = ops.row_sum(product(ops, pair.p, x)) / pair.total
+        loss = ops.where(plain_m > 1, (ops.log1p(plain_m) * unit - mean) * unit, loss)
     loss *= loss > 0  # rounding does not make it negative; nan is unchanged
     return loss
 

@@ -145,7 +145,24 @@ class JensenShannon:
 
 
 @dataclass(frozen=True)
-class SkewKL:
+class _Skew:
+    """One network against a mixture, in which its own weight is alpha."""
+
+    alpha: float = 0.1
+    _: KW_ONLY
+    normalized: bool = True
+
+    def __post_init__(self) -> None:
+        alpha = _within("alpha", self.alpha, 0, 1)
+        if alpha == 1:
+            raise ValueError(
+                "alpha must be below 1, where the mixture is one network alone and the divergence "
+                f"0; got {self.alpha!r}"
+            )
+        _convert(self, alpha=alpha, normalized=as_flag("normalized", self.normalized))
+
+
+class SkewKL(_Skew):
     r"""The Kullback-Leibler divergence from the teacher to a mixture of both networks.
 
     Parameters
@@ -183,16 +200,8 @@ class SkewKL:
     [inf, 0.642]
     """
 
-    alpha: float = 0.1
-    _: KW_ONLY
-    normalized: bool = True
 
-    def __post_init__(self) -> None:
-        _check_skew(self)
-
-
-@dataclass(frozen=True)
-class SkewReverseKL:
+class SkewReverseKL(_Skew):
     r"""The Kullback-Leibler divergence from the student to a mixture of both networks.
 
     Parameters
@@ -201,41 +210,27 @@ class SkewReverseKL:
         The student's weight in the mixture, at least 0 and below 1. At 0 the divergence is
         the reverse Kullback-Leibler divergence, to the bit.
     normalized
-        Whether it is divided by :math:`f''(1) = (1-\alpha)^2`. If not, it is what libraries
-        compute.
+        As of :class:`SkewKL`.
 
     Raises
     ------
-    ValueError
-        If alpha is outside [0, 1).
-    TypeError
-        If alpha is no real number, or `normalized` is not a bool.
+    ValueError, TypeError
+        As :class:`SkewKL`.
 
     Notes
     -----
-    :math:`\mathrm{KL}(q, \alpha q + (1-\alpha) p)`, of DistiLLM (Ko et al., 2024,
-    `arXiv:2402.03898 <https://arxiv.org/abs/2402.03898>`_). For an alpha above 0 it is finite,
-    whatever the networks exclude.
+    :math:`\mathrm{KL}(q, \alpha q + (1-\alpha) p)`, of DistiLLM as :class:`SkewKL`, which is
+    the same with student and teacher exchanged.
 
     Examples
     --------
-    A class that only the teacher excludes:
-
-    >>> import numpy as np
     >>> from kd_notes import kd_loss
-    >>> from kd_notes.divergences import SkewReverseKL
-    >>> student, teacher = [0.0, 0.0, 0.0], [0.0, 0.0, -np.inf]
-    >>> skewed = [SkewReverseKL(alpha) for alpha in (0, 0.1)]
-    >>> [round(kd_loss(student, teacher, divergence=d), 3) for d in skewed]
-    [inf, 0.642]
+    >>> from kd_notes.divergences import SkewKL, SkewReverseKL
+    >>> student, teacher = [1.0, 2.0, 0.0], [3.0, 1.0, -1.0]
+    >>> loss = kd_loss(student, teacher, divergence=SkewReverseKL(0.3))
+    >>> loss == kd_loss(teacher, student, divergence=SkewKL(0.3))
+    True
     """
-
-    alpha: float = 0.1
-    _: KW_ONLY
-    normalized: bool = True
-
-    def __post_init__(self) -> None:
-        _check_skew(self)
 
 
 @dataclass(frozen=True)
@@ -323,16 +318,6 @@ Divergence: TypeAlias = (
 )
 
 
-def _check_skew(divergence: SkewKL | SkewReverseKL) -> None:
-    alpha = _within("alpha", divergence.alpha, 0, 1)
-    if alpha == 1:
-        raise ValueError(
-            "alpha must be below 1, where the mixture is one network alone and the divergence "
-            f"0; got {divergence.alpha!r}"
-        )
-    _convert(divergence, alpha=alpha, normalized=as_flag("normalized", divergence.normalized))
-
-
 def _within(name: str, value: float, low: float, high: float) -> float:
     number = as_real_number(name, value)
     if not low <= number <= high:
@@ -340,7 +325,7 @@ def _within(name: str, value: float, low: float, high: float) -> float:
     return number
 
 
-def _convert(divergence: Divergence, **fields: float) -> None:
+def _convert(divergence: object, **fields: float) -> None:
     """Store checked fields: Python floats and bools, so that equal divergences are equal."""
     for name, value in fields.items():
         object.__setattr__(divergence, name, value)

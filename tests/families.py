@@ -49,6 +49,12 @@ def compensated(rng, counts, eps):
     return z, v
 
 
+def compensated_offset(rng, counts, eps):
+    """As before, and all logits of one network are shifted by some temperatures."""
+    z, v = compensated(rng, counts, eps)
+    return z + rng.normal() * power(rng, 0, 1.5), v
+
+
 def ties(rng, counts, eps):
     z, v = normal(rng, counts), normal(rng, counts)
     tied = rng.integers(2, 4)
@@ -146,9 +152,9 @@ def extreme(rng, counts, eps):
 FAMILIES = {
     family.__name__.replace("_", " "): family
     for family in (
-        *(one_top, one_top_in_both, compensated, ties, ordinary, masked, excluded, near),
-        *(rescaled, offset, saturated_teacher, both_saturated, tail_near_eps, at_threshold),
-        *(at_reach, extreme),
+        *(one_top, one_top_in_both, compensated, compensated_offset, ties, ordinary, masked),
+        *(excluded, near, rescaled, offset, saturated_teacher, both_saturated, tail_near_eps),
+        *(at_threshold, at_reach, extreme),
     )
 }
 

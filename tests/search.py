@@ -130,7 +130,7 @@ def has_wrong_sum(row, grad):
     included = np.maximum(row.z, row.v) > -inf
     size = float(np.max(abs(row.z[included]) + abs(row.v[included])))  # inf: excluded by one
     unit = min(row.tau, size) if row.scaled else 1 / row.tau
-    unit = max(unit, float(np.max(abs(grad)))) if options(row) else unit
+    unit = max(unit, float(np.sum(abs(grad), dtype=np.longdouble))) if options(row) else unit
     finfo = np.finfo(row.dtype)
     excess = abs(grad.sum(dtype=np.longdouble)) - grad.size * float(finfo.tiny)
     return excess > PROMISE * float(finfo.eps) * unit

@@ -203,6 +203,21 @@ def test_total_variation_tends_to_half_the_mean_distance_from_the_mean(rng):
     assert_allclose(kd_loss(z, v, 1e6, divergence="total_variation"), expected, rtol=1e-5)
 
 
+@each_dtype
+@pytest.mark.parametrize("num_classes", [1, 2, 9, 64, 65, 129])
+@of_others
+def test_a_row_is_the_same_to_the_bit_alone_and_in_a_batch(divergence, num_classes, dtype, rng):
+    z, v = rng.normal(scale=3, size=(2, 4, num_classes)).astype(dtype)
+    v[0] = z[0] + v[0] / 100
+    v[1, 0], z[2, -1] = 1e4, 30
+    for tau in (1.0, 1e3):
+        batch = kd_loss_and_grad(z, v, tau, divergence=divergence)
+        for i in range(4):
+            alone = kd_loss_and_grad(z[i], v[i], tau, divergence=divergence)
+            for one, many in zip(alone, batch, strict=True):
+                assert_array_equal(one, many[i])
+
+
 @each_backend
 @each_dtype
 @each_temperature

@@ -138,7 +138,7 @@ of_smooth = pytest.mark.parametrize("divergence", SMOOTH, ids=str)
 
 
 @of_smooth
-@pytest.mark.parametrize("temperature", [1.0, 4.0, 1e3])
+@each_temperature
 @each_scaled
 def test_every_divergence_has_its_derivatives(temperature, scaled, divergence, pair):
     student, teacher = pair[0][0, :2].requires_grad_(), pair[1][0, :2]

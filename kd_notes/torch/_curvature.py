@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kd_notes._f_divergences import EXCLUDED, Formula
+from kd_notes._divergence_terms import EXCLUDED
+from kd_notes._f_divergences import Formula
 
 
 def by_hessian(

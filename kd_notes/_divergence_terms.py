@@ -1,0 +1,188 @@
+"""The divergences other than forward KL, and their gradients, for NumPy and for PyTorch.
+
+A divergence D = Σ q f(p/q), divided by f''(1), is a sum of terms without a negative one, each
+with a double zero at y = log(q/p) = 0; so they are written as y² times a ratio. Its gradient is
+∂D/∂z = β q (h − Σ q h)  with  h = f(x) − x f'(x),  x = p/q.
+
+With t = τy, a scaled term is t² times the ratio where |y| is small, and τ² times the term
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from kd_notes._comparison import BOUND, LARGE, Comparison, Side, minus_log1p_ratio, phi_ratio
+from kd_notes._formulas import REACH, Rows, product
+
+EXCLUDED = 10.0  # what counts as |y| in the gradient where only one network excludes a class
+
+
+def reverse_kl(compared: Comparison, _: float) -> tuple[Rows, Rows]:
+    """Return the terms q φ(−y); h = −log x."""
+    return _relative_entropy(compared.from_q), compared.slope(-_log_x(compared))
+
+
+def jeffreys(compared: Comparison, _: float) -> tuple[Rows, Rows]:
+    """Return the terms (q − p) y / 2; the slope is half of forward and reverse."""
+    side, ops = compared.from_p, compared.ops
+    near = side.w * side.t * side.t_expm1
+    far = ops.where(abs(side.t) == math.inf, math.inf, (side.o - side.w) * side.t) * side.unit
+    slope = compared.difference() + compared.slope(-_log_x(compared))
+    return ops.where(side.is_near, near, far) / 2, slope / 2
+
+
+def skew_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
+    """Return the terms p ψ(a E)/a² with a = 1 − alpha, E = q/p − 1; h = −x/(alpha x + a)/a.
+
+    ψ(x) = x − log(1 + x).
+    """
+    a = 1 - alpha
+    _, h = compared.x_from_top(alpha * compared.x + a)
+    h /= -(alpha * compared.x_top + a)
+    return _skewed(compared.from_p, alpha, a) / a, compared.slope(h)
+
+
+def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
+    """Return the terms q ψ(a E')/a² with a = 1 − alpha, E' = p/q − 1.
+
+    With m = alpha + a x, h = −(log m + alpha/m)/a². Less its value at the top class that is
+    −ψ(v)/a² − (x_top/m_top) g  with  g = (x − x_top)/m,  v = −a g.
+    """
+    ops, a = compared.ops, 1 - alpha
+    m, m_top = alpha + a * compared.x, alpha + a * compared.x_top
+    g, t_g = compared.x_from_top(m)
+    v = -a * g
+    far = compared.unit * (v + _log_ratio(compared, m, m_top, -v * (m / m_top))) / a / a
+    psi = ops.where(abs(v) <= 0.5, t_g * g * minus_log1p_ratio(ops, v), far)
+    h = -psi - compared.x_top / m_top * t_g
+    return _skewed(compared.from_q, alpha, a) / a, compared.slope(h)
+
+
+def jensen_shannon(compared: Comparison, beta: float) -> tuple[Rows, Rows]:
+    """Return the terms p ψ((1−β) E)/(1−β) + q ψ(β E')/β; h = −log(1 − β + β x)/β."""
+    ops, p, q = compared.ops, compared.from_p, compared.from_q
+    m, m_top = 1 - beta + beta * compared.x, 1 - beta + beta * compared.x_top
+    g, t_g = compared.x_from_top(m_top)
+    u = beta * g
+    log = _log_ratio(compared, m, m_top, u)
+    h = ops.where(u > 1, compared.unit * log / beta, t_g * ops.where(u == 0, 1.0, log / u))
+    summands = _skewed(p, beta, 1 - beta) + _skewed(q, 1 - beta, beta)
+    return summands, compared.slope(-h)
+
+
+def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
+    """Return the terms of the alpha-divergence from its nearer end; h = −x^alpha/alpha."""
+    ops, p, q, unit = compared.ops, compared.from_p, compared.from_q, compared.unit
+    geometric, log = _geometric(compared, alpha)
+    is_large = log > LARGE[ops.dtype_name(log)] / 2  # unit may be small
+    summands = _powers(p, 1 - alpha, geometric) if alpha > 0.5 else _powers(q, alpha, geometric)
+    large = ops.exp(log + 2 * math.log(unit)) / (alpha * (alpha - 1))
+    bound = BOUND[ops.dtype_name(log)] / max(1.0, unit)
+    power_top = ops.clip(ops.exp(alpha * compared.log_x_top), 0.0, bound)
+    y = alpha * compared.y_top
+    expm1 = ops.expm1(y)
+    near = power_top * compared.t_top * ops.where(y == 0, 1.0, expm1 / y)
+    far = unit * (ops.exp(alpha * q.y) - power_top) / alpha
+    h = ops.where(abs(compared.y_top) <= REACH, near, far)
+    q_top = unit * (q.w * power_top)
+    finite = ops.where(is_large, ops.exp(log + math.log(unit)), unit * geometric)
+    far = _without_infinity(compared, finite) - q_top
+    qh = ops.where(abs(y) <= REACH, q_top * expm1, far) / alpha
+    return ops.where(is_large, large, summands), compared.slope(-h, -qh)
+
+
+def total_variation(compared: Comparison, _: float) -> tuple[Rows, Rows]:
+    """Return the terms |q − p|/2; h = sign(q − p)/2."""
+    ops, t = compared.ops, compared.from_p.t
+    sign = ops.where(t > 0, 0.5, ops.where(t < 0, -0.5, 0.0 * t))
+    summands = abs(compared.difference()) / 2
+    if compared.unit > BOUND[ops.dtype_name(t)] ** 0.77:  # it stands for an infinite temperature
+        summands = ops.where(abs(t) == math.inf, math.inf, summands)
+    return summands, compared.slope(sign)
+
+
+FORMULAS: dict[str, Callable[[Comparison, float], tuple[Rows, Rows]]] = {
+    "reverse_kl": reverse_kl,
+    "jeffreys": jeffreys,
+    "skew_kl": skew_kl,
+    "skew_reverse_kl": skew_reverse_kl,
+    "jensen_shannon": jensen_shannon,
+    "alpha": alpha,
+    "total_variation": total_variation,
+}
+
+
+def _log_x(compared: Comparison) -> Rows:
+    """Return unit·log(x/x_top), where ±EXCLUDED stands for an infinite logarithm."""
+    ops, t = compared.ops, compared.t_top
+    excluded = ops.clip(compared.y_top, -EXCLUDED, EXCLUDED) * compared.unit
+    return ops.where(abs(t) == math.inf, excluded, t)
+
+
+def _log_ratio(compared: Comparison, m: Rows, m_top: Rows, u: Rows) -> Rows:
+    """Return log(m/m_top) of mixtures, where m/m_top = 1 + u may overflow."""
+    ops = compared.ops
+    is_large = compared.from_q.y > LARGE[ops.dtype_name(u)] / 2
+    log = ops.where(u < -0.5, ops.log(m / m_top), ops.log1p(u))
+    return ops.where(is_large, ops.log(m) - ops.log(m_top), log)
+
+
+def _relative_entropy(side: Side) -> Rows:
+    """Return the terms w φ(y), which add up to KL(w, o)."""
+    ops, unit = side.ops, side.unit
+    near = side.w * side.t * side.t * phi_ratio(ops, side.y)
+    far = unit * (side.o - side.w) - product(ops, side.w, side.t)
+    return ops.where(side.is_near, near, far * unit)
+
+
+def _skewed(side: Side, alpha: float, a: float) -> Rows:
+    """Return the terms w ψ(a E)/a, E = o/w − 1, of KL(w, alpha w + a o)/a for a = 1 − alpha."""
+    ops, u = side.ops, side.expm1 * a
+    near = side.w * side.t_expm1 * side.t_expm1 * a * minus_log1p_ratio(ops, u)
+    middle = side.w * u * u * minus_log1p_ratio(ops, u)
+    far = (side.o - side.w) * a - product(ops, side.w, _log_mixture(side, alpha, a))
+    far = ops.where(abs(u) <= 0.5, middle, far) / a
+    return side.either(side.is_near & (abs(u) <= 0.5), near, far)
+
+
+def _mixture(side: Side, alpha: float, a: float) -> Rows:
+    """Return alpha + a eʸ for a = 1 − alpha, the mixture's share of w."""
+    u = side.expm1 * a
+    return side.ops.where(u < -0.5, alpha + a * side.ops.exp(side.y), 1 + u)
+
+
+def _log_mixture(side: Side, alpha: float, a: float) -> Rows:
+    """Return log(alpha + a eʸ) for a = 1 − alpha."""
+    ops, u = side.ops, side.expm1 * a
+    large = LARGE[ops.dtype_name(u)] - 20
+    log = ops.where(u < -0.5, ops.log(alpha + a * ops.exp(side.y)), ops.log1p(u))
+    return ops.where(side.y > large, side.y + math.log(a), log)
+
+
+def _powers(side: Side, c: float, geometric: Rows) -> Rows:
+    """Return the terms w (φ(c y) − c φ(y)) / (c (c − 1)) for c ≤ 1/2, given w e^(c y)."""
+    ops, y = side.ops, side.y
+    ratio = (phi_ratio(ops, y) - c * phi_ratio(ops, c * y)) / (1 - c)
+    near = side.w * side.t * side.t * ratio
+    expm1 = ops.where(abs(c * y) <= REACH, side.w * ops.expm1(c * y), geometric - side.w)
+    return side.either(side.is_near, near, ((side.o - side.w) - expm1 / c) / (1 - c))
+
+
+def _geometric(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
+    """Return p^alpha q^(1 − alpha), from the larger of both, and its logarithm."""
+    ops, p, q = compared.ops, compared.from_p, compared.from_q
+    w, log_w = ops.where(p.y > 0, q.w, p.w), ops.where(p.y > 0, q.log_w, p.log_w)
+    exponent = ops.where(p.y > 0, alpha * q.y, (1 - alpha) * p.y)
+    large, log = LARGE[ops.dtype_name(w)] / 2, log_w + exponent
+    is_moderate = (log_w > -large) & (abs(exponent) < large)  # then it is rounded less so:
+    return ops.where(is_moderate, w * ops.exp(exponent), ops.exp(log)), log
+
+
+def _without_infinity(compared: Comparison, geometric: Rows) -> Rows:
+    """Return unit·p^alpha q^(1 − alpha), finite where it overflows or a class is excluded."""
+    ops, p, q = compared.ops, compared.from_p, compared.from_q
+    excluded = (abs(p.y) == math.inf) & (geometric == math.inf)
+    finite = ops.where(excluded, (p.w + q.w) * (math.exp(EXCLUDED) * compared.unit), geometric)
+    return ops.clip(finite, 0.0, BOUND[ops.dtype_name(q.w)])
