@@ -27,6 +27,13 @@ NAMED: dict[str, Divergence] = {
     "total_variation": TotalVariation(),
 }
 
+SWAPPED = {
+    "forward_kl": "reverse_kl",
+    "reverse_kl": "forward_kl",
+    "skew_kl": "skew_reverse_kl",
+    "skew_reverse_kl": "skew_kl",
+}
+
 
 class Formula(NamedTuple):
     """Which function computes a divergence, with which parameter, times which factor."""
@@ -66,6 +73,16 @@ def as_formula(divergence: str | Divergence) -> Formula:
     raise TypeError(
         f"divergence must be one of {[*NAMED]} or from kd_notes.divergences; got {divergence!r}"
     )
+
+
+def swapped(formula: Formula) -> Formula:
+    """Return the formula of the same divergence with its two networks exchanged."""
+    name, parameter, factor = formula
+    if name == "jensen_shannon":
+        return as_formula(JensenShannon(1 - parameter))._replace(factor=factor)
+    if name == "alpha":
+        return as_formula(Alpha(1 - parameter))
+    return Formula(SWAPPED.get(name, name), parameter, factor)
 
 
 def divergence_and_slope(

@@ -2,6 +2,8 @@
 
 Along a row u, with ũ = u − Σ q u, h = f(x) − x f'(x), k = x² f''(x) and x = p/q, the gradient
 β q (h − Σ q h) changes by  β² q (w − Σ q w)  with  w = ũ (h − Σ q h + k).
+
+With the teacher's logits, times β, it changes by  −β (t − p Σ t)  with  t = q k ũ.
 """
 
 from __future__ import annotations
@@ -13,13 +15,33 @@ import torch
 from torch import Tensor
 
 from kd_notes._divergence_terms import EXCLUDED
-from kd_notes._f_divergences import Formula
+from kd_notes._f_divergences import FORWARD, Formula
 
 
 def by_hessian(
     student: Tensor, teacher: Tensor, u: Tensor, beta: float, formula: Formula
 ) -> Tensor:
-    """Return a row times the Hessian, over β².
+    """Return a row times the Hessian, over β²."""
+    q, _, log_x = _compared(student, teacher, beta, u)
+    h, k = CURVATURES[formula.name](log_x, formula.parameter)
+    w = (u - _mean(q, u)) * (h - _mean(q, h) + k)
+    return (formula.factor * q * (w - _mean(q, w))).to(u.dtype)
+
+
+def by_mixed_hessian(
+    student: Tensor, teacher: Tensor, u: Tensor, beta: float, formula: Formula
+) -> Tensor:
+    """Return the derivative of u times the gradient, over β, for β times the teacher's logits."""
+    q, p, log_x = _compared(student, teacher, beta, u)
+    qk = p if formula == FORWARD else q * CURVATURES[formula.name](log_x, formula.parameter)[1]
+    t = qk * (u - _mean(q, u))
+    return (formula.factor * (p * t.sum(-1, keepdim=True) - t)).to(u.dtype)
+
+
+def _compared(
+    student: Tensor, teacher: Tensor, beta: float, u: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return q, p and log(p/q), of which none is infinite.
 
     In float64 where there is one: a probability whose reciprocal float32 cannot hold counts.
     """
@@ -27,10 +49,7 @@ def by_hessian(
     log_q = torch.log_softmax(student.to(dtype) * beta, -1)
     log_p = torch.log_softmax(teacher.to(dtype) * beta, -1)
     excluded = (log_q == -math.inf) | (log_p == -math.inf)
-    q, log_x = log_q.exp(), (log_p - log_q).masked_fill(excluded, -EXCLUDED)
-    h, k = CURVATURES[formula.name](log_x, formula.parameter)
-    w = (u - _mean(q, u)) * (h - _mean(q, h) + k)
-    return (formula.factor * q * (w - _mean(q, w))).to(u.dtype)
+    return log_q.exp(), log_p.exp(), (log_p - log_q).masked_fill(excluded, -EXCLUDED)
 
 
 def _mean(q: Tensor, x: Tensor) -> Tensor:

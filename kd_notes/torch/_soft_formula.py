@@ -7,17 +7,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kd_notes._f_divergences import FORWARD, Formula
+from kd_notes._f_divergences import FORWARD, Formula, swapped
 from kd_notes._formulas import times
-from kd_notes.torch import _teacher
-from kd_notes.torch._curvature import by_hessian
+from kd_notes.torch._curvature import by_hessian, by_mixed_hessian
 from kd_notes.torch._drivers import by_numpy, by_torch, numpy_can_read
 from kd_notes.torch._operations import OPERATIONS, inverse, wide
 from kd_notes.torch._row_loss import loss_and_slope, row_loss
 
 
 class SoftFormula(NamedTuple):
-    """A `RowFormula` of both networks' logits. The teacher's derivatives are for τ = 1."""
+    """A `RowFormula` of both networks' logits.
+
+    The teacher's derivatives, which a learned temperature needs, are for temperature 1.
+    """
 
     temperature: float
     scaled: bool
@@ -62,7 +64,7 @@ class SoftFormula(NamedTuple):
 
     def mixed_by_student(self, student: Tensor, teacher: Tensor, u: Tensor) -> Tensor:
         """Return ∂(u · gradient for the student)/∂teacher."""
-        return _teacher.by_mixed_hessian(student, teacher, u, self.formula)
+        return by_mixed_hessian(student, teacher, u, 1.0, self.formula)
 
     def mixed_by_other(self, student: Tensor, teacher: Tensor, u: Tensor) -> Tensor:
         """Return ∂(u · gradient for the teacher)/∂student."""
@@ -70,7 +72,7 @@ class SoftFormula(NamedTuple):
 
     def swapped(self) -> SoftFormula:
         """Return the formula for the networks exchanged."""
-        return self._replace(formula=_teacher.swapped(self.formula))
+        return self._replace(formula=swapped(self.formula))
 
     @property
     def power(self) -> int:
