@@ -203,6 +203,15 @@ def test_total_variation_tends_to_half_the_mean_distance_from_the_mean(rng):
     assert_allclose(kd_loss(z, v, 1e6, divergence="total_variation"), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 1e4])
+def test_the_natural_gradient_of_the_reverse_loss_is_logit_matching(temperature, rng):
+    z, v = rng.normal(size=(2, 6, 5))
+    fisher = kd.softmax_jacobian(z, temperature) * temperature  # times temperature squared
+    expected = np.einsum("nij,nj->ni", fisher, z - v)
+    grad = kd_grad(z, v, temperature, divergence="reverse_kl")
+    assert_allclose(grad, expected, rtol=0, atol=1e-15)  # sums of five products of order 1
+
+
 @each_backend
 @each_dtype
 @each_temperature
