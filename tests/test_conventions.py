@@ -17,6 +17,7 @@ from kd_notes import (
     label_smoothing_loss,
     logit_matching_loss,
 )
+from kd_notes.divergences import JensenShannon, SkewKL, SkewReverseKL
 
 N, K, TAU = 6, 4, 3.0
 REDUCTIONS = ["none", "sum", "batchmean", "mean"]
@@ -167,6 +168,84 @@ def test_equation_13_as_printed_softens_the_label_too(student, teacher, labels):
     printed = 0.3 * hard(student / TAU, labels) + 0.7 * soft(student, teacher)
     ours = knowledge_distillation_loss(student / TAU, teacher / TAU, labels, 1.0, 0.7)
     assert_allclose(ours.mean(), printed, rtol=CANCELED)
+
+
+def kl(p, q):
+    return np.sum(p * np.log(p / q), axis=-1)
+
+
+def soft_cross_entropy(p, q):
+    return -np.sum(p * np.log(q), axis=-1)
+
+
+def trl(p, q, beta=0.1):  # Liger and ms-swift too
+    if beta in (0, 1):
+        return kl(q, p) if beta else kl(p, q)
+    mixture = beta * p + (1 - beta) * q
+    return beta * kl(p, mixture) + (1 - beta) * kl(q, mixture)
+
+
+def js_distance(p, q, lam=0.9):  # of DistiLLM, as the next three
+    mixture = (1 - lam) * p + lam * q
+    of_student = soft_cross_entropy(q, mixture) - entropy(q)
+    of_teacher = soft_cross_entropy(p, mixture) - entropy(p)
+    return lam * of_student + (1 - lam) * of_teacher
+
+
+def skewed_forward_kl(p, q, lam=0.1):
+    return soft_cross_entropy(p, lam * p + (1 - lam) * q)
+
+
+def skewed_reverse_kl(p, q, lam=0.1):
+    return soft_cross_entropy(q, (1 - lam) * p + lam * q) - entropy(q)
+
+
+def tv_distance(p, q):
+    return 0.5 * np.sum(np.abs(p - q), axis=-1)
+
+
+def symmetric_kl(p, q, ratio=0.5):  # of torchtune
+    return ratio * soft_cross_entropy(p, q) + (1 - ratio) * kl(q, p)
+
+
+# Their loss, ours, and how often theirs has the teacher's entropy added.
+DIVERGENCES = {
+    "TRL": (trl, JensenShannon(0.1, normalized=False), 0),
+    "TRL at 0": (lambda p, q: trl(p, q, beta=0), "forward_kl", 0),
+    "TRL at 1": (lambda p, q: trl(p, q, beta=1), "reverse_kl", 0),
+    "DistiLLM's JS": (js_distance, JensenShannon(1 - 0.9, normalized=False), 0),
+    "DistiLLM's skew KL": (skewed_forward_kl, SkewKL(0.1, normalized=False), 1),
+    "DistiLLM's skew reverse KL": (skewed_reverse_kl, SkewReverseKL(0.1, normalized=False), 0),
+    "DistiLLM's TV": (tv_distance, "total_variation", 0),
+    "torchtune's forward KL": (soft_cross_entropy, "forward_kl", 1),
+    "torchtune's symmetric KL": (symmetric_kl, "jeffreys", 0.5),
+}
+each_divergence = pytest.mark.parametrize("name", DIVERGENCES)
+
+
+@each_divergence
+def test_divergence(name, student, teacher):
+    theirs, ours, entropies = DIVERGENCES[name]
+    p, q = softmax(teacher, TAU), softmax(student, TAU)
+    loss = kd_loss(student, teacher, TAU, divergence=ours, scaled=False)
+    assert_allclose(loss + entropies * entropy(p), theirs(p, q), rtol=CANCELED, atol=1e-15)
+
+
+@each_divergence
+def test_divergence_has_the_gradient_of_its_conversion(name, student, teacher):
+    theirs, ours, _ = DIVERGENCES[name]
+    p, step = softmax(teacher, TAU), 1e-5 * np.eye(K)
+    up, down = (theirs(p[:, None], softmax(student[:, None] + s, TAU)) for s in (step, -step))
+    grad = kd_grad(student, teacher, TAU, divergence=ours, scaled=False)
+    # The steps cut off and round off 1e-10 of losses up to 10.
+    assert_allclose(grad, (up - down) / 2e-5, rtol=0, atol=1e-9)
+
+
+def test_trl_jumps_at_both_ends(student, teacher):
+    p, q = softmax(teacher, TAU), softmax(student, TAU)
+    for end, inside in (0, 1e-6), (1, 1 - 1e-6):
+        ratio = trl(p, q, beta=inside) / trl(p, q, beta=end)
+        assert_allclose(ratio, 1e-6, rtol=1e-3)  # small differences of rounded numbers
 
 
 def test_label_smoothing_of_tf_kd(student, labels):

@@ -218,6 +218,15 @@ def test_a_row_is_the_same_to_the_bit_alone_and_in_a_batch(divergence, num_class
                 assert_array_equal(one, many[i])
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 1e4])
+def test_the_natural_gradient_of_the_reverse_loss_is_logit_matching(temperature, rng):
+    z, v = rng.normal(size=(2, 6, 5))
+    fisher = kd.softmax_jacobian(z, temperature) * temperature  # times temperature squared
+    expected = np.einsum("nij,nj->ni", fisher, z - v)
+    grad = kd_grad(z, v, temperature, divergence="reverse_kl")
+    assert_allclose(grad, expected, rtol=0, atol=1e-15)  # sums of five products of order 1
+
+
 @each_backend
 @each_dtype
 @each_temperature
