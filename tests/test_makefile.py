@@ -51,7 +51,7 @@ def test_a_change_empties_the_cache(built, file):
 @pytest.fixture
 def chapters(built):
     (built / "notebooks").mkdir()
-    for chapter in ["01_softmax.ipynb", "10_in_pytorch.ipynb"]:
+    for chapter in ["01_softmax.ipynb", "12_in_pytorch.ipynb"]:
         (built / "notebooks" / chapter).touch()
     return built
 
@@ -60,7 +60,7 @@ def test_the_chapter_for_pytorch_is_run_only_where_it_is_installed(chapters):
     assert "notebooks/01_softmax.ipynb" in commands(chapters, "notebooks")
     assert "in_pytorch" not in commands(chapters, "notebooks")
     (chapters / ".venv/lib/python3.11/site-packages/torch").mkdir(parents=True)
-    assert "notebooks/10_in_pytorch.ipynb" in commands(chapters, "notebooks")
+    assert "notebooks/12_in_pytorch.ipynb" in commands(chapters, "notebooks")
 
 
 def test_one_chapter_can_be_chosen(chapters):
