@@ -8,9 +8,7 @@ from torch import Tensor
 
 def require_logits(student: Tensor, teacher: Tensor) -> None:
     for name, logits in {"student_logits": student, "teacher_logits": teacher}.items():
-        if not isinstance(logits, Tensor) or not logits.is_floating_point():
-            got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-            raise TypeError(f"{name} must be a tensor of real floating-point numbers; got {got}")
+        _require_real(name, logits)
     if student.shape != teacher.shape:
         raise ValueError(
             "student_logits and teacher_logits must have the same shape; "
@@ -21,6 +19,12 @@ def require_logits(student: Tensor, teacher: Tensor) -> None:
             "student_logits and teacher_logits must have shape (..., K) with at least one "
             f"class on the last axis; got shape {tuple(student.shape)}"
         )
+
+
+def _require_real(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise TypeError(f"{name} must be a tensor of real floating-point numbers; got {got}")
 
 
 def are_indices(labels: Tensor, logits: Tensor) -> bool:
@@ -54,4 +58,56 @@ def _require(holds: Tensor, labels: Tensor, what: str) -> None:
         raise ValueError(
             f"labels must be {what}; got {described if first.ndim else first.item()} "
             f"in a tensor of shape {tuple(labels.shape)}"
+        )
+
+
+def require_top_k(
+    student: Tensor, values: Tensor, indices: Tensor, log_normalizer: Tensor | None
+) -> None:
+    """Refuse what is no teacher of k classes for the student's logits."""
+    named = {"student_logits": student, "teacher_values": values}
+    if log_normalizer is not None:
+        named["teacher_log_normalizer"] = log_normalizer
+    for name, tensor in named.items():
+        _require_real(name, tensor)
+    if not isinstance(indices, Tensor) or indices.is_floating_point() or indices.is_complex():
+        got = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
+        raise TypeError(f"teacher_indices must be a tensor of integers; got {got}")
+    _require_shapes_of_top_k(student, values, indices)
+    batch, num_classes = student.shape[:-1], student.shape[-1]
+    if log_normalizer is not None and log_normalizer.shape != batch:
+        raise ValueError(
+            f"teacher_log_normalizer must have the shape of the batch, {tuple(batch)}; "
+            f"got {tuple(log_normalizer.shape)}"
+        )
+    is_inside = (indices >= 0) & (indices < num_classes)
+    requirement = f"teacher_indices must be class numbers in 0..{num_classes - 1}"
+    require_rows(is_inside.all(-1), requirement, indices)
+    in_order = indices.sort(-1).values
+    are_distinct = (in_order[..., 1:] != in_order[..., :-1]).all(-1)
+    require_rows(are_distinct, "teacher_indices must be distinct within a row", indices)
+
+
+def _require_shapes_of_top_k(student: Tensor, values: Tensor, indices: Tensor) -> None:
+    shapes = [tuple(x.shape) for x in (student, values, indices)]
+    if (
+        not all(shapes)
+        or values.shape != indices.shape
+        or student.shape[:-1] != values.shape[:-1]
+        or not 0 < values.shape[-1] <= student.shape[-1]
+    ):
+        raise ValueError(
+            "student_logits must have shape (..., K), and teacher_values and teacher_indices "
+            f"shape (..., k) with 0 < k <= K; got shapes {shapes[0]}, {shapes[1]} and {shapes[2]}"
+        )
+
+
+def require_rows(holds: Tensor, requirement: str, rows: Tensor) -> None:
+    """Refuse rows `(..., m)` where a condition `(...)` does not hold."""
+    if holds.device.type != "cpu" or torch.compiler.is_compiling():  # no branch on values
+        torch._assert_async(holds.all(), requirement)
+    elif not holds.all():
+        batch = tuple(rows.shape[:-1])
+        raise ValueError(
+            f"{requirement}; got {rows[~holds][0].tolist()} in a batch of shape {batch}"
         )
