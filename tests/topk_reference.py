@@ -45,7 +45,9 @@ def reference(z, v, n, k, log_normalizer, tau, scaled=True):
     by_normalizer = mp.zero if is_renormalized else abs(sum(by_v) * log_normalizer * tau)
     size = size_of(slope, z, counts) + size_of(by_v, v, [1] * k) + by_normalizer
     loss_condition = size / tau / loss if 0 < loss < mp.inf else mp.zero
-    bends = largest(_bends(q, p, r, rest, q_rest, z, v, n, k, log_normalizer * tau, is_renormalized))
+    bends = largest(
+        _bends(q, p, r, rest, q_rest, z, v, n, k, log_normalizer * tau, is_renormalized)
+    )
     grad_condition = bends / tau / largest(slope) if any(slope) else mp.zero
     loss, unit = (tau**2 * loss, tau) if scaled else (loss, 1 / tau)
     return Reference(loss, [unit * x for x in slope], loss_condition, grad_condition)
@@ -68,8 +70,11 @@ def _bends(q, p, r, rest, q_rest, z, v, n, k, normalizer, is_renormalized):
         inside = q[i] * (size_z - size_of(q[k:], z[k:], n))
         bend = rest - q_rest**2
         own = abs(r_i * (q_rest - rest) + r_i * r_i * bend) - abs(r_i * r_i * bend)
-        yield inside + r_i * abs(bend) * size_r + own * _size(z[i]) + (
-            mp.zero if is_renormalized else r_i * (size_v + sum(p) * abs(normalizer))
+        yield (
+            inside
+            + r_i * abs(bend) * size_r
+            + own * _size(z[i])
+            + (mp.zero if is_renormalized else r_i * (size_v + sum(p) * abs(normalizer)))
         )
 
 
