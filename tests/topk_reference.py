@@ -12,8 +12,6 @@ A condition number is how much relative changes of all inputs, z, v and N, are m
 is exact where it is not given. Renormalized, N is log Σ exp(v), and depends on v.
 """
 
-from operator import mul
-
 from mpmath import mp
 from rows import Reference, largest, size_of, softmax_of, weighted
 

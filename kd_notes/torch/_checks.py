@@ -103,11 +103,9 @@ def _require_shapes_of_top_k(student: Tensor, values: Tensor, indices: Tensor) -
 
 
 def require_rows(holds: Tensor, requirement: str, rows: Tensor) -> None:
-    """Refuse rows `(..., m)` where a condition `(...)` does not hold."""
+    """Refuse rows `(..., m)`, or numbers `(...)`, where a condition `(...)` does not hold."""
     if holds.device.type != "cpu" or torch.compiler.is_compiling():  # no branch on values
         torch._assert_async(holds.all(), requirement)
     elif not holds.all():
-        batch = tuple(rows.shape[:-1])
-        raise ValueError(
-            f"{requirement}; got {rows[~holds][0].tolist()} in a batch of shape {batch}"
-        )
+        batch, first = tuple(holds.shape), rows[~holds][0]
+        raise ValueError(f"{requirement}; got {first.tolist()} in a batch of shape {batch}")

@@ -21,6 +21,8 @@ from kd_notes._topk import (
 from kd_notes.torch._checks import require_rows, require_top_k
 from kd_notes.torch._soft_loss import OPERATIONS, Options, soft_loss, wide
 
+HALVES = (torch.float16, torch.bfloat16)
+
 
 def topk_kd_loss(
     student_logits: Tensor,
@@ -80,6 +82,10 @@ def topk_kd_loss(
     gradient. For the backward pass it keeps one tensor of the size of the logits, in float32 or
     wider.
 
+    Where the loss is scaled and temperature squared overflows, as at infinite temperature, the
+    gradient is only that of the k classes among themselves; a loss of k < K classes is then
+    `inf` or without a correct digit.
+
     Examples
     --------
     A student that keeps nothing of its mass on the teacher's two best classes:
@@ -101,29 +107,43 @@ def topk_kd_loss(
     bucket = has_bucket(tail, temperature, scaled, classes, is_normalized)
     if teacher_log_normalizer is None:
         teacher_log_normalizer = teacher_values.new_zeros(teacher_values.shape[:-1])
-    teacher = teacher_values.detach(), teacher_log_normalizer.detach().unsqueeze(-1)
-    dtype = wide(
-        functools.reduce(torch.promote_types, [x.dtype for x in (student_logits, *teacher)])
-    )
+    known = [teacher_values.detach(), teacher_log_normalizer.detach().unsqueeze(-1)]
+    dtype = wide(student_logits.dtype)
+    dtype = functools.reduce(torch.promote_types, [x.dtype for x in known], dtype)
+    values, normalizer = (x.to(dtype) for x in known)
     beta = inverse_temperature(temperature, torch.finfo(dtype).tiny, torch.finfo(dtype).max)
-    values, normalizer = (x.to(dtype) for x in teacher)
     mass = _log_mass(values, normalizer if bucket else None, beta)
-    is_half = any(x.dtype in (torch.float16, torch.bfloat16) for x in teacher)
-    tolerance = mass_tolerance(normalizer, is_half)
+    tolerance = mass_tolerance(normalizer, any(x.dtype in HALVES for x in known))
     is_mass = ~(mass > tolerance).squeeze(-1)
-    require_rows(is_mass, mass_requirement(is_normalized), mass.exp())
+    require_rows(is_mass, mass_requirement(is_normalized), mass.exp().squeeze(-1))
     indices = teacher_indices.long()
     within = student_logits.gather(-1, indices).to(dtype)
     rest = student_logits.scatter(-1, indices, -math.inf).to(dtype)
+    return _loss(within, rest, values, mass, tolerance, temperature, beta, scaled)
+
+
+def _loss(
+    within: Tensor,
+    rest: Tensor,
+    values: Tensor,
+    log_mass: Tensor,
+    tolerance: Tensor,
+    temperature: float,
+    beta: float,
+    scaled: bool,
+) -> Tensor:
     (top, total), (rest_top, rest_total) = (_exponentials(x, beta) for x in (within, rest))
     z = student_groups(OPERATIONS, top - rest_top, total, rest_total, beta)
-    p, *v = teacher_groups(OPERATIONS, mass, tolerance, rest_total, beta)
-    of_groups = _soft_loss(torch.cat(z, -1), torch.cat(v, -1), group_unit(beta), scaled)
+    mass, *v = teacher_groups(OPERATIONS, log_mass, tolerance, rest_total, beta)
+    unit, student, teacher = group_unit(beta), torch.cat(z, -1), torch.cat(v, -1)
+    if scaled and unit * unit > torch.finfo(values.dtype).max:
+        student = student.detach()  # the derivative with respect to it overflows
+    of_groups = _soft_loss(student, teacher, unit, scaled)
     if scaled:
-        of_groups = of_groups / (group_unit(beta) * beta) ** 2
+        of_groups = of_groups / (unit * beta) ** 2
     within = torch.where(total == 0, values, within)  # kl(P, Q) is infinite
     of_within = _soft_loss(within, values, temperature, scaled)
-    loss: Tensor = chained(OPERATIONS, of_groups, p.squeeze(-1), of_within)
+    loss: Tensor = chained(OPERATIONS, of_groups, mass.squeeze(-1), of_within)
     return loss
 
 
