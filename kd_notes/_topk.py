@@ -215,7 +215,7 @@ def topk_kd_grad(
     with np.errstate(all="ignore"):
         for rows in _blocks(batch):
             grad[rows] = _grad(batch, rows, options)
-    return as_array(grad.reshape(*batch.shape, grad.shape[1]), batch.scalar_type)
+    return as_array(grad.reshape(*batch.shape, batch.student.shape[1]), batch.scalar_type)
 
 
 class _Options(TypedDict):
