@@ -147,6 +147,7 @@ def require_mass(
 
 
 def mass_requirement(is_normalized: bool) -> str:
+    """Return what is required of the teacher's values, with or without a log-normalizer."""
     if is_normalized:
         return (
             "the exponentials of teacher_values / temperature - teacher_log_normalizer must sum "

@@ -1,6 +1,7 @@
-"""The KD loss of a teacher of whom only the k best classes are known (Theorem I).
+"""The KD loss of a teacher of whom only the k best classes are known.
 
-If a set S of classes has mass P in the teacher and Q in the student,
+If a set S of classes has mass P in the teacher and Q in the student, the chain rule of the KL
+divergence says
 
     KL = kl(P, Q) + P · KL(within S) + (1 − P) · KL(within the rest),
 

@@ -1,4 +1,4 @@
-"""The KD loss of a teacher of whom k classes are known: accuracy, ends, Theorem I, errors.
+"""The KD loss of a teacher of whom k classes are known: accuracy, chain rule, ends, errors.
 
 The reference is the definition, summed by mpmath, as `topk_reference.py` writes it.
 """
@@ -252,7 +252,7 @@ def test_the_gradient_is_the_derivative_and_sums_to_zero(scaled, tail, pair):
     assert_allclose(grad.sum(axis=-1), 0, atol=1e-14)
 
 
-# Theorem I
+# The chain rule
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 1e3])
