@@ -89,9 +89,9 @@ def topk_kd_loss(
         both networks, whose probability is what the k leave. `"renormalize"`: they have
         probability 0, and those of the k are divided by their sum.
     teacher_log_normalizer
-        `(...)`, :math:`\log \sum_i e^{z_i^t/\tau}` over all K classes, which `"bucket"` needs; 0
-        if not given, as for log-probabilities at temperature 1. It is ignored by
-        `"renormalize"` and if k = K.
+        `(...)`, :math:`\log \sum_i e^{v_i/\tau}` with the teacher's values :math:`v_i` of all K
+        classes, which `"bucket"` needs; 0 if not given, as for log-probabilities at temperature
+        1. It is ignored by `"renormalize"`, and if k = K.
     scaled
         Whether the loss is multiplied by temperature squared.
 
@@ -123,15 +123,18 @@ def topk_kd_loss(
               + (1-P)\,\mathrm{KL}_{\bar S},
 
     the chain rule of the KL divergence, where kl is that of two classes. `"bucket"` leaves out
-    the last term, never more than is true; `"renormalize"` sets P to 1, and is
+    the last term, and so never exceeds `kd_loss`; `"renormalize"` sets P to 1, and is
     :math:`\mathrm{KL}_S - \log Q`. If k = K both are `kd_loss`.
+
+    Loss and gradient are tested for errors of at most :math:`16\,\varepsilon\,(1 + \kappa)`, as
+    `kd_loss`, where the condition number :math:`\kappa` counts relative changes of logits,
+    values and log-normalizer, and is below :math:`1/\varepsilon`. At a temperature above 1 a
+    relative error of the log-normalizer is magnified by about the temperature: give it in float64.
 
     At infinite temperature, `"renormalize"` with k < K is infinite if scaled, as
     :math:`-\log Q` tends to :math:`\log(K/k)`; `"bucket"` tends to the part of half the variance
     of :math:`z^s - z^t` between the groups and within S. This limit is refused, since the
-    log-normalizer tends to log K whatever the other classes are. At a temperature above 1 a
-    relative error of the log-normalizer counts for about the temperature times as much: give it
-    in float64.
+    log-normalizer tends to log K whatever the other classes are.
 
     A student that excludes all but the k classes is given a P of 1 if the teacher's differs
     from 1 by rounding: by up to 1e-5, or 1e-2 for float16, times 1 + \|log-normalizer\|. By

@@ -53,8 +53,8 @@ def topk_kd_loss(
         `"bucket"` makes them one class in both networks, `"renormalize"` gives them
         probability 0.
     teacher_log_normalizer
-        `(...)`, :math:`\log \sum_i e^{z_i^t/\tau}` over all K classes, which `"bucket"` needs; 0
-        if not given, as for log-probabilities at temperature 1.
+        `(...)`, :math:`\log \sum_i e^{v_i/\tau}` with the teacher's values :math:`v_i` of all K
+        classes, which `"bucket"` needs; 0 if not given, as for log-probabilities at temperature 1.
     scaled
         Whether the loss is multiplied by temperature squared.
 
