@@ -199,3 +199,24 @@ def test_what_is_no_teacher_is_refused(bad, error, message):
             *(given["student"], given["values"], given["indices"]),
             teacher_log_normalizer=given["normalizer"],
         )
+
+
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning",
+    "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
+)
+def test_it_goes_through_transforms(rng):
+    student, teacher = (torch.tensor(x) for x in rng.normal(size=(2, 4, 7)))
+    values, indices = teacher.log_softmax(-1).topk(3)
+
+    def loss(z, v, i):
+        return topk_kd_loss(z, v, i)
+
+    z = student.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(z, values, indices).sum(), z)
+    each = torch.func.vmap(torch.func.grad(loss))(student, values, indices)
+    torch.testing.assert_close(each, expected, rtol=1e-12, atol=1e-15)
+    row = student[0], values[0], indices[0]
+    by_forward = torch.func.hessian(loss)(*row)
+    by_reverse = torch.autograd.functional.hessian(lambda z: loss(z, *row[1:]), row[0])
+    torch.testing.assert_close(by_forward, by_reverse, rtol=1e-12, atol=1e-15)
