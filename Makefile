@@ -27,8 +27,9 @@ _build/sources: $(READ) constraints.txt pyproject.toml
 	mkdir _build
 	touch $@
 
+# One file after the other in each process; threads of several processes would wait for another.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 site-test: $(VENV)/installed
 	$(BIN)/python -m pytest tests/site

@@ -22,6 +22,7 @@ from kd_notes._output_regularization import (
     label_smoothing_loss,
 )
 from kd_notes._softmax import entropy, log_softmax, softmax, softmax_jacobian
+from kd_notes._topk import topk_kd_grad, topk_kd_loss
 
 __version__ = "0.1.0"
 
@@ -48,4 +49,6 @@ __all__ = [
     "skew_jensen_divergence",
     "softmax",
     "softmax_jacobian",
+    "topk_kd_grad",
+    "topk_kd_loss",
 ]

@@ -28,6 +28,10 @@ Loss: TypeAlias = float | np.floating[Any] | FloatArray
 ScalarType: TypeAlias = type[float] | type[np.floating[Any]]
 
 _FLOATS = (np.float16, np.float32, np.float64)
+TAILS = ("bucket", "renormalize")
+LOG_NORMALIZER = (
+    "teacher_log_normalizer, the log-sum-exp of all the teacher's logits / temperature"
+)
 
 
 def as_logits(**named: ArrayLike) -> tuple[list[FloatArray], ScalarType]:
@@ -111,6 +115,54 @@ def as_alpha(value: float) -> float:
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be between 0 and 1; got {value!r}")
     return alpha
+
+
+def has_bucket(
+    tail: str, temperature: float, scaled: bool, classes: tuple[int, int], is_normalized: bool
+) -> bool:
+    """Whether the teacher's other classes are one class; refuse if its mass is unknown."""
+    if not (isinstance(tail, str) and tail in TAILS):
+        raise ValueError(f"tail must be one of {[*TAILS]}; got {tail!r}")
+    k, num_classes = classes
+    if tail == "renormalize" or k == num_classes:
+        return False
+    if scaled and temperature == math.inf:
+        raise ValueError(
+            'temperature must be finite for tail="bucket" and scaled=True: the limit depends on '
+            "the mean of the teacher's other logits, and the log-normalizer is log K whatever "
+            f"they are; got {temperature} for {k} of {num_classes} classes"
+        )
+    if not is_normalized and temperature != 1:
+        raise ValueError(
+            f'for tail="bucket" at a temperature other than 1, pass {LOG_NORMALIZER}; '
+            f"got None at temperature {temperature}"
+        )
+    return True
+
+
+def require_mass(
+    log_mass: FloatArray, tolerance: FloatArray, is_normalized: bool, shape: tuple[int, ...]
+) -> None:
+    """Refuse masses above 1, given the logarithms of n masses and of what rounding explains."""
+    wrong = log_mass > tolerance
+    if wrong.any():
+        raise ValueError(
+            f"{mass_requirement(is_normalized)}; got a sum of "
+            f"{np.exp(log_mass[wrong].max()):.6g} in a batch of shape {shape}"
+        )
+
+
+def mass_requirement(is_normalized: bool) -> str:
+    """Return what is required of the teacher's values, with or without a log-normalizer."""
+    if is_normalized:
+        return (
+            "the exponentials of teacher_values / temperature - teacher_log_normalizer must sum "
+            f"to at most 1: pass {LOG_NORMALIZER}"
+        )
+    return (
+        "the exponentials of teacher_values must sum to at most 1, as those of log-probabilities: "
+        f"for logits, pass {LOG_NORMALIZER}"
+    )
 
 
 def as_array(values: FloatArray, scalar_type: ScalarType) -> FloatArray:
@@ -203,6 +255,55 @@ def require_distribution(name: str, array: FloatArray) -> None:
             f"{name} must sum to 1 over the last axis (within {tolerance:g}); "
             f"got a sum of {totals[wrong].flat[0]:.6g} in an array of shape {array.shape}"
         )
+
+
+def require_top_k(k: int, num_classes: int, indices: NDArray[Any]) -> None:
+    """Refuse indices `(..., k)` that do not name k different classes in each row."""
+    if indices.shape[-1:] != (k,) or k > num_classes:
+        raise ValueError(
+            "teacher_values and teacher_indices must have the same number k of classes on the "
+            f"last axis, and no more than student_logits; got k = {k}, teacher_indices of shape "
+            f"{indices.shape}, and K = {num_classes}"
+        )
+    outside = (indices < 0) | (indices >= num_classes)
+    if outside.any():
+        raise ValueError(
+            f"teacher_indices must be class numbers in 0..{num_classes - 1}; "
+            f"got {indices[outside].flat[0]} in an array of shape {indices.shape}"
+        )
+    in_order = np.sort(indices, axis=-1)
+    repeated = (in_order[..., 1:] == in_order[..., :-1]).any(axis=-1)
+    if repeated.any():
+        raise ValueError(
+            "teacher_indices must be distinct within a row; "
+            f"got {indices[repeated][0]} in an array of shape {indices.shape}"
+        )
+
+
+def as_rows(**named: NDArray[Any]) -> tuple[list[NDArray[Any]], tuple[int, ...]]:
+    """Return arrays `(..., m)`, broadcast over the batch, as rows `(n, m)`, and its shape."""
+    try:
+        shape = np.broadcast_shapes(*(array.shape[:-1] for array in named.values()))
+    except ValueError:
+        raise ValueError(
+            f"{_enumerated(named)} must have batch shapes that broadcast; "
+            f"got shapes {' and '.join(str(array.shape) for array in named.values())}"
+        ) from None
+    sizes = [array.shape[-1] for array in named.values()]
+    pairs = zip(named.values(), sizes, strict=True)
+    return [np.broadcast_to(x, (*shape, m)).reshape(-1, m) for x, m in pairs], shape
+
+
+def as_log_normalizer(value: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """Return log-normalizers as a column `(n, 1)`."""
+    array = real_array("teacher_log_normalizer", value)
+    try:
+        return np.broadcast_to(array, shape).reshape(-1, 1)
+    except ValueError:
+        raise ValueError(
+            f"teacher_log_normalizer must have the shape of the batch, {shape}, or one that "
+            f"broadcasts to it; got shape {array.shape}"
+        ) from None
 
 
 def to_one_dtype_and_shape(

@@ -210,7 +210,8 @@ class SkewReverseKL(_Skew):
         The student's weight in the mixture, at least 0 and below 1. At 0 the divergence is
         the reverse Kullback-Leibler divergence, to the bit.
     normalized
-        As of :class:`SkewKL`.
+        Whether it is divided by :math:`f''(1) = (1-\alpha)^2`. If not, it is what libraries
+        compute.
 
     Raises
     ------

@@ -12,7 +12,7 @@ SECTIONS = set(re.findall(r"\{ref\}`(?:[^`<]*<)?([\w-]+)>?`", INDEX))
 
 
 # By name, as PyTorch may be missing.
-IN_TORCH = {"torch.KnowledgeDistillationLoss", "torch.kd_loss"}
+IN_TORCH = {"torch.KnowledgeDistillationLoss", "torch.kd_loss", "torch.topk_kd_loss"}
 
 
 def labels(page):

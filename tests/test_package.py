@@ -14,6 +14,7 @@ import kd_notes
 from kd_notes import divergences
 
 OPTIONS = "divergence='forward_kl', teacher_temperature=None, scaled=True"
+TOPK_OPTIONS = "temperature=1.0, *, tail='bucket', teacher_log_normalizer=None, scaled=True"
 INTERFACE = {
     "softmax": "(logits, temperature=1.0)",
     "log_softmax": "(logits, temperature=1.0)",
@@ -37,6 +38,8 @@ INTERFACE = {
     "kd_loss_and_grad": (
         f"(student_logits, teacher_logits, temperature=1.0, *, {OPTIONS}, out=None)"
     ),
+    "topk_kd_loss": f"(student_logits, teacher_values, teacher_indices, {TOPK_OPTIONS})",
+    "topk_kd_grad": f"(student_logits, teacher_values, teacher_indices, {TOPK_OPTIONS})",
     "knowledge_distillation_loss": (
         f"(student_logits, teacher_logits, hard_labels, temperature, alpha, *, {OPTIONS})"
     ),

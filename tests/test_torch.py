@@ -579,7 +579,7 @@ def test_kd_loss_refuses(arguments, error, message):
     ("labels", "error", "message"),
     [
         (torch.tensor([0, -1]), ValueError, r"labels must be indices in 0\.\.2; got -1 in"),
-        (torch.tensor([3, 0]), ValueError, r"got 3 in a tensor of shape \(2,\)"),
+        (torch.tensor([3, 0]), ValueError, r"got 3 in a batch of shape \(2,\)"),
         (Y[:1], ValueError, r"shape \(2,\) .* \(2, 3\); got torch.int64 of shape \(1,\)"),
         (torch.tensor([0.0, 1.0]), ValueError, r"got torch.float32 of shape \(2,\)"),
         (Z, ValueError, "labels must be distributions .*; got a sum of 0 and a least"),

@@ -52,6 +52,22 @@ def test_a_traced_graph_depends_on_its_inputs(tracing_mode, pair):
     assert_close(graph(*others), slope(*others))
 
 
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl"])
+def test_padding_masks_and_accumulation_compile_without_a_break(divergence, pair):
+    torch.compiler.reset()
+    loss = KnowledgeDistillationLoss(2, 0.5, divergence=divergence)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    labels, mask = torch.tensor([0, 1, -100, 4]), torch.tensor([True, False, True, True])
+    pair[0][2], pair[1][1] = math.nan, math.nan
+    for count in (torch.tensor(2), torch.tensor(5)):
+        results = []
+        for function in (compiled, loss):
+            student = pair[0].clone().requires_grad_()
+            value = function(student, pair[1], labels, mask=mask, num_items=count)
+            results += [value, torch.autograd.grad(value, student)[0]]
+        assert_close(results[:2], results[2:])
+
+
 class Distilled(torch.nn.Module):
     """A student with its loss, as it is exported."""
 

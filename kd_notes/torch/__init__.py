@@ -3,7 +3,8 @@
 Folder: `_row_loss.py` makes a PyTorch function of the formula of a loss, with all derivatives.
 There are two such formulas: `_soft_formula.py`, which `_drivers.py` computes from the core's
 formulas, in NumPy or by PyTorch's `_operations.py`; and `_cross_entropy.py`. `_soft_loss.py` has
-the function for users, `_module.py` the module; both check by `_checks.py`.
+the function for users, `_module.py` the module, and `_topk.py` the loss of a teacher of whom only
+k classes are known. `_checks.py` refuses what they cannot use.
 """
 
 try:
@@ -15,5 +16,6 @@ except ImportError as error:
 
 from kd_notes.torch._module import KnowledgeDistillationLoss
 from kd_notes.torch._soft_loss import kd_loss
+from kd_notes.torch._topk import topk_kd_loss
 
-__all__ = ["KnowledgeDistillationLoss", "kd_loss"]
+__all__ = ["KnowledgeDistillationLoss", "kd_loss", "topk_kd_loss"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from kd_notes._checks import as_count, as_integer, as_temperature
 from kd_notes.torch._drivers import numpy_can_read
@@ -15,9 +17,7 @@ from kd_notes.torch._drivers import numpy_can_read
 def with_classes_last(student: Tensor, teacher: Tensor, class_dim: int) -> tuple[Tensor, Tensor]:
     """Return both networks' logits, checked, with the classes on the last axis."""
     for name, logits in {"student_logits": student, "teacher_logits": teacher}.items():
-        if not isinstance(logits, Tensor) or not logits.is_floating_point():
-            got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
-            raise TypeError(f"{name} must be a tensor of real floating-point numbers; got {got}")
+        _require_real(name, logits)
     class_dim = as_integer("class_dim", class_dim)
     if student.shape != teacher.shape:
         raise ValueError(_different_shapes(student, teacher, class_dim))
@@ -29,6 +29,12 @@ def with_classes_last(student: Tensor, teacher: Tensor, class_dim: int) -> tuple
             f"class; got shape {tuple(student.shape)}"
         )
     return student.movedim(class_dim, -1), teacher.movedim(class_dim, -1)
+
+
+def _require_real(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        got = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise TypeError(f"{name} must be a tensor of real floating-point numbers; got {got}")
 
 
 def _different_shapes(student: Tensor, teacher: Tensor, class_dim: int) -> str:
@@ -54,7 +60,8 @@ def as_torch_temperature(value: Any, name: str = "temperature") -> float | Tenso
         return as_temperature(value, name)
     if not value.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor; got {value.dtype}")
-    _require((value > 0) & (value < math.inf), value, name, "finite and greater than 0")
+    is_valid = (value > 0) & (value < math.inf)
+    require_rows(is_valid, f"{name} must be finite and greater than 0", value)
     return value
 
 
@@ -85,14 +92,16 @@ def have_indices(labels: Tensor, logits: Tensor) -> bool:
 
 def require_labels(labels: Tensor, classes: int, are_indices: bool, kept: Tensor | None) -> None:
     """Refuse kept labels that are not in range, or are not distributions."""
+    described: Callable[[Tensor], object] = Tensor.item
     if are_indices:
-        holds, what = (labels >= 0) & (labels < classes), f"indices in 0..{classes - 1}"
+        holds = (labels >= 0) & (labels < classes)
+        requirement = f"labels must be indices in 0..{classes - 1}"
     else:
         tolerance = 1e-2 if labels.dtype in (torch.float16, torch.bfloat16) else 1e-5
         sums = labels.sum(-1, dtype=torch.promote_types(labels.dtype, torch.float32))
         holds = ~(((sums - 1).abs() > tolerance) | (labels < 0).any(-1))
-        what = "distributions over the last axis"
-    _require(holds if kept is None else holds | ~kept, labels, "labels", what)
+        requirement, described = "labels must be distributions over the last axis", _sum_and_least
+    require_rows(holds if kept is None else holds | ~kept, requirement, labels, described)
 
 
 def require_mask(mask: Tensor, logits: Tensor) -> None:
@@ -115,25 +124,68 @@ def as_num_items(value: int | Tensor, reduction: str) -> int | Tensor:
         return as_count("num_items", value)
     if value.ndim:
         raise ValueError(f"num_items must have shape (); got shape {tuple(value.shape)}")
-    _require(value > 0, value, "num_items", "greater than 0")
+    require_rows(value > 0, "num_items must be greater than 0", value)
     return value
 
 
-def _require(holds: Tensor, tensor: Tensor, name: str, what: str) -> None:
-    if torch.compiler.is_compiling():
-        torch._assert_async(holds.all(), f"{name} must be {what}")
-        return
-    is_mapped = torch._C._functorch.is_functorch_wrapped_tensor(holds)
-    while torch._C._functorch.is_functorch_wrapped_tensor(holds):  # by `torch.func`
+def require_top_k(
+    student: Tensor, values: Tensor, indices: Tensor, log_normalizer: Tensor | None
+) -> None:
+    """Refuse what is no teacher of k classes for the student's logits."""
+    named = {"student_logits": student, "teacher_values": values}
+    if log_normalizer is not None:
+        named["teacher_log_normalizer"] = log_normalizer
+    for name, tensor in named.items():
+        _require_real(name, tensor)
+    if not isinstance(indices, Tensor) or indices.is_floating_point() or indices.is_complex():
+        got = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
+        raise TypeError(f"teacher_indices must be a tensor of integers; got {got}")
+    _require_shapes_of_top_k(student, values, indices)
+    batch, num_classes = student.shape[:-1], student.shape[-1]
+    if log_normalizer is not None and log_normalizer.shape != batch:
+        raise ValueError(
+            f"teacher_log_normalizer must have the shape of the batch, {tuple(batch)}; "
+            f"got {tuple(log_normalizer.shape)}"
+        )
+    is_inside = (indices >= 0) & (indices < num_classes)
+    requirement = f"teacher_indices must be class numbers in 0..{num_classes - 1}"
+    require_rows(is_inside.all(-1), requirement, indices)
+    in_order = indices.sort(-1).values
+    are_distinct = (in_order[..., 1:] != in_order[..., :-1]).all(-1)
+    require_rows(are_distinct, "teacher_indices must be distinct within a row", indices)
+
+
+def _require_shapes_of_top_k(student: Tensor, values: Tensor, indices: Tensor) -> None:
+    shapes = [tuple(x.shape) for x in (student, values, indices)]
+    if (
+        not all(shapes)
+        or values.shape != indices.shape
+        or student.shape[:-1] != values.shape[:-1]
+        or not 0 < values.shape[-1] <= student.shape[-1]
+    ):
+        raise ValueError(
+            "student_logits must have shape (..., K), and teacher_values and teacher_indices "
+            f"shape (..., k) with 0 < k <= K; got shapes {shapes[0]}, {shapes[1]} and {shapes[2]}"
+        )
+
+
+def require_rows(
+    holds: Tensor,
+    requirement: str,
+    rows: Tensor,
+    described: Callable[[Tensor], object] = Tensor.tolist,
+) -> None:
+    """Refuse rows `(..., m)`, or numbers `(...)`, where a condition `(...)` does not hold."""
+    is_mapped = not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(holds)
+    while is_mapped and is_functorch_wrapped_tensor(holds):  # by `torch.func`
         holds = torch._C._functorch.get_unwrapped(holds)
-    if not numpy_can_read(holds):  # Python would have to wait for the values
-        torch._assert_async(holds.all(), f"{name} must be {what}")
+    if not numpy_can_read(holds):  # Python must not branch on values that it has to wait for
+        torch._assert_async(holds.all(), requirement)
     elif not holds.all():
-        got = "" if is_mapped else f"; got {_described(tensor[~holds][0])}"
-        raise ValueError(f"{name} must be {what}{got} in a tensor of shape {tuple(tensor.shape)}")
+        got = "" if is_mapped else f"; got {described(rows[~holds][0])}"
+        raise ValueError(f"{requirement}{got} in a batch of shape {tuple(holds.shape)}")
 
 
-def _described(entry: Tensor) -> str:
-    if entry.ndim:
-        return f"a sum of {entry.sum():.6g} and a least entry of {entry.min():.6g}"
-    return str(entry.item())
+def _sum_and_least(distribution: Tensor) -> str:
+    least = distribution.min()
+    return f"a sum of {distribution.sum():.6g} and a least entry of {least:.6g}"

@@ -26,6 +26,8 @@ assert_type(kd.kd_loss(row, other_row, 4, divergence="reverse_kl"), float)
 assert_type(kd.kd_loss(row, other_row, divergence=SkewKL(0.2), teacher_temperature=2), float)
 assert_type(kd.knowledge_distillation_loss(row, other_row, 2, temperature=4, alpha=0.5), float)
 assert_type(kd.knowledge_distillation_loss(row, other_row, [0.0, 1.0, 0.0], 4, 0.5), float)
+assert_type(kd.topk_kd_loss(row, [-1.0, -2.0], [0, 2]), float)
+assert_type(kd.topk_kd_loss(row, (3, 1), (0, 2), 4, teacher_log_normalizer=1.5), float)
 assert_type(kd.logit_matching_loss(row, other_row), float)
 assert_type(kd.regularized_logit_matching_loss(row, other_row), float)
 assert_type(kd.cross_entropy_loss(row, 2), float)
@@ -42,6 +44,8 @@ assert_type(kd.kd_loss(array, array), Floats)
 assert_type(kd.kd_loss(array, row, np.inf), Floats)
 assert_type(kd.kd_loss(rows, other_row), Floats)
 assert_type(kd.knowledge_distillation_loss(array, array, indices, 4, 0.5), Floats)
+assert_type(kd.topk_kd_loss(array, array[:, :2], indices[:2], tail="renormalize"), Floats)
+assert_type(kd.topk_kd_loss(array, [3, 1], [0, 2], teacher_log_normalizer=array[:, 0] + 4), Floats)
 assert_type(kd.logit_matching_loss(array, rows[0]), Floats)
 assert_type(kd.regularized_logit_matching_loss(array, array), Floats)
 assert_type(kd.cross_entropy_loss(rows, [2, 0]), Floats)
@@ -62,6 +66,7 @@ assert_type(kd.log_softmax(rows, temperature=2), Floats)
 assert_type(kd.softmax_jacobian(array), Floats)
 assert_type(kd.kd_grad(row, other_row), Floats)
 assert_type(kd.knowledge_distillation_grad(row, other_row, 0, 4, 0.5), Floats)
+assert_type(kd.topk_kd_grad(row, [-1.0, -2.0], [0, 2]), Floats)
 assert_type(kd.logit_matching_grad(row, other_row), Floats)
 assert_type(kd.regularized_logit_matching_grad(row, other_row), Floats)
 assert_type(kd.cross_entropy_grad(row, 2), Floats)
@@ -81,6 +86,7 @@ if TYPE_CHECKING:  # each of these lines raises an error when it runs
     kd.kd_loss(row, other_row, scaled="no")  # type: ignore[call-overload]
     kd.kd_loss_and_grad(array, array, out=[[0.0] * 3] * 4)  # type: ignore[call-overload]
     kd.knowledge_distillation_loss(row, other_row, 0, 4.0)  # type: ignore[call-overload]
+    kd.topk_kd_loss(row, [0.0], [1], tail=True)  # type: ignore[call-overload]
     kd.label_smoothing_loss(row, 0, alpha=None)  # type: ignore[call-overload]
     kd.one_hot([0], num_classes=3.0)  # type: ignore[arg-type]
     text: str = kd.kd_loss(row, other_row)  # type: ignore[assignment]
