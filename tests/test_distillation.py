@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import references
 import sympy as sp
-from hypothesis import given
+from hypothesis import assume, given
 from numpy.testing import assert_allclose, assert_array_equal
 from references import EPS, central_differences, over_rows, symbolic_gradient
 from strategies import LOGIT_PAIRS, SHIFTS, TEMPERATURES
@@ -240,6 +240,27 @@ def test_loss_lies_between_multiples_of_its_limit(pair, temperature):  # proposi
     factor = np.exp(max(np.ptp(student), np.ptp(teacher)) / temperature)
     # Both ends touch as the temperature grows: this allows for the rounding of both losses.
     assert limit / factor * (1 - LAW) <= loss <= limit * factor * (1 + LAW)
+
+
+@given(LOGIT_PAIRS, TEMPERATURES)
+def test_one_temperature_is_high_for_all_standardized_logits(pair, temperature):  # proposition 18
+    assume(all(np.ptp(z) > 0 for z in pair))
+    student, teacher = ((z - z.mean()) / z.std() for z in pair)
+    loss, limit = kd_loss(student, teacher, temperature), 1 - np.mean(student * teacher)
+    factor = np.exp(np.sqrt(2 * len(student)) / temperature)
+    # The limit is a difference of numbers up to 1.
+    assert limit / factor - 16 * EPS <= loss * (1 + LAW)
+    assert loss * (1 - LAW) <= (limit + 16 * EPS) * factor
+
+
+def test_for_two_classes_the_loss_never_falls_as_the_temperature_rises():  # proposition 19
+    margins = np.linspace(-9, 9, 19)
+    student = np.stack([margins, 0 * margins], axis=-1)
+    temperatures = np.geomspace(0.1, 1e4, 200)
+    losses = np.stack([kd_loss(student, student[:, np.newaxis], t) for t in temperatures])
+    # The rounding of the loss, whose condition number is up to 18/0.1.
+    assert np.all(np.diff(losses, axis=0) >= -1e-13 * losses[1:])
+    assert kd_loss([-1.0, 1.0, -9.0], [1.0, -1.0, -9.0], 3) > 1.4 * 4 / 3  # its limit is 4/3
 
 
 @given(LOGIT_PAIRS, TEMPERATURES)
