@@ -243,7 +243,7 @@ def test_loss_lies_between_multiples_of_its_limit(pair, temperature):  # proposi
 
 
 @given(LOGIT_PAIRS, TEMPERATURES)
-def test_one_temperature_is_high_for_all_standardized_logits(pair, temperature):  # proposition 18
+def test_one_temperature_is_high_for_all_standardized_logits(pair, temperature):  # proposition 20
     assume(all(np.ptp(z) > 0 for z in pair))
     student, teacher = ((z - z.mean()) / z.std() for z in pair)
     loss, limit = kd_loss(student, teacher, temperature), 1 - np.mean(student * teacher)
@@ -253,7 +253,7 @@ def test_one_temperature_is_high_for_all_standardized_logits(pair, temperature):
     assert loss * (1 - LAW) <= (limit + 16 * EPS) * factor
 
 
-def test_for_two_classes_the_loss_never_falls_as_the_temperature_rises():  # proposition 19
+def test_for_two_classes_the_loss_never_falls_as_the_temperature_rises():  # proposition 21
     margins = np.linspace(-9, 9, 19)
     student = np.stack([margins, 0 * margins], axis=-1)
     temperatures = np.geomspace(0.1, 1e4, 200)

@@ -67,7 +67,7 @@ def test_regularized_loss_is_half_the_variance(student, teacher):  # proposition
     assert_allclose(loss, half_variance, rtol=8 * EPS)
 
 
-def test_standardized_logits_have_one_minus_the_correlation(student, teacher):  # proposition 18
+def test_standardized_logits_have_one_minus_the_correlation(student, teacher):  # proposition 20
     z, v = ((a - a.mean(-1, keepdims=True)) / a.std(-1, keepdims=True) for a in (student, teacher))
     correlation = [np.corrcoef(*pair)[0, 1] for pair in zip(student, teacher, strict=True)]
     # Five products of order 1, divided by 5, twice.
