@@ -1,8 +1,9 @@
 """Search for the rows with the largest errors: hill climbing from many families of rows.
 
 A score is an error in units of eps (1 + condition number): the promise is that none exceeds
-16, wherever the condition number is below 1/eps. A row that yields a nan, a negative loss, or a
-nonzero loss of the student against itself scores infinity.
+16, wherever the condition number is below 1/eps. What lies below the smallest normal number is
+exempt, be it a probability, a loss or a gradient. A row that yields a nan, a negative loss, or
+a nonzero loss of the student against itself scores infinity.
 
     python tests/search.py --backend numpy --dtype float32 --seconds 600 --seed 1
 
@@ -87,7 +88,8 @@ def score(row, loss, grad):
     with mp.workdps(40):
         infinite = loss == inf and true.loss > float(finfo.max) / 2
         error = mp.zero if infinite else abs(loss - true.loss)
-        of_loss = in_units(error, true.loss, true.loss_condition, finfo)
+        rounded = error <= of_denormal_probabilities(row, finfo)
+        of_loss = 0.0 if rounded else in_units(error, true.loss, true.loss_condition, finfo)
         top = largest(true.grad)
         if top > float(finfo.max) / 2 or overflows_for_a_mask(row, true.loss, finfo):
             return Score(of_loss, 0.0)
@@ -102,6 +104,15 @@ def overflows_for_a_mask(row, loss, finfo):
     Only a finite gradient is promised there.
     """
     return float(finfo.max) / 2 < loss < inf and (np.isinf(row.z) != np.isinf(row.v)).any()
+
+
+def of_denormal_probabilities(row, finfo):
+    """Return what their rounding may amount to in the loss: such probabilities are exempt."""
+    spans = [float(np.ptp(x[x > -inf])) for x in (row.z.astype(float), row.v.astype(float))]
+    if max(spans) < -np.log(float(finfo.tiny)) * row.tau:
+        return 0.0
+    unit = row.tau if row.scaled else 1 / row.tau
+    return row.num_classes * float(finfo.smallest_subnormal) * unit * (sum(spans) + row.tau)
 
 
 def in_units(error, true, condition, finfo):
