@@ -54,7 +54,7 @@ def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     m, m_top = alpha + a * compared.x, alpha + a * compared.x_top
     g, t_g = compared.x_from_top(m)
     v = -a * g
-    far = compared.unit * (v + _log_ratio(compared, m, m_top, -v * (m / m_top))) / a / a
+    far = compared.unit * (v + _log_ratio(compared, alpha, a, -v * (m / m_top))) / a / a
     psi = ops.where(abs(v) <= 0.5, t_g * g * minus_log1p_ratio(ops, v), far)
     h = -psi - compared.x_top / m_top * t_g
     return _skewed(compared.from_q, alpha, a) / a, compared.slope(h)
@@ -63,10 +63,9 @@ def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
 def jensen_shannon(compared: Comparison, beta: float) -> tuple[Rows, Rows]:
     """Return the terms p ψ((1−β) E)/(1−β) + q ψ(β E')/β; h = −log(1 − β + β x)/β."""
     ops, p, q = compared.ops, compared.from_p, compared.from_q
-    m, m_top = 1 - beta + beta * compared.x, 1 - beta + beta * compared.x_top
-    g, t_g = compared.x_from_top(m_top)
+    g, t_g = compared.x_from_top(1 - beta + beta * compared.x_top)
     u = beta * g
-    log = _log_ratio(compared, m, m_top, u)
+    log = _log_ratio(compared, 1 - beta, beta, u)
     h = ops.where(u > 1, compared.unit * log / beta, t_g * ops.where(u == 0, 1.0, log / u))
     summands = _skewed(p, beta, 1 - beta) + _skewed(q, 1 - beta, beta)
     return summands, compared.slope(-h)
@@ -121,12 +120,13 @@ def _log_x(compared: Comparison) -> Rows:
     return ops.where(abs(t) == math.inf, excluded, t)
 
 
-def _log_ratio(compared: Comparison, m: Rows, m_top: Rows, u: Rows) -> Rows:
-    """Return log(m/m_top) of mixtures, where m/m_top = 1 + u may overflow."""
-    ops = compared.ops
-    is_large = compared.from_q.y > LARGE[ops.dtype_name(u)] / 2
+def _log_ratio(compared: Comparison, alpha: float, a: float, u: Rows) -> Rows:
+    """Return log(m/m_top) for m = alpha + a x, where m/m_top = 1 + u may overflow."""
+    ops, side = compared.ops, compared.from_q
+    m, m_top = alpha + a * compared.x, alpha + a * compared.x_top
     log = ops.where(u < -0.5, ops.log(m / m_top), ops.log1p(u))
-    return ops.where(is_large, ops.log(m) - ops.log(m_top), log)
+    is_large = side.y > LARGE[ops.dtype_name(u)] / 2
+    return ops.where(is_large, _log_mixture(side, alpha, a) - ops.log(m_top), log)
 
 
 def _relative_entropy(side: Side) -> Rows:
@@ -156,9 +156,8 @@ def _mixture(side: Side, alpha: float, a: float) -> Rows:
 def _log_mixture(side: Side, alpha: float, a: float) -> Rows:
     """Return log(alpha + a eʸ) for a = 1 − alpha."""
     ops, u = side.ops, side.expm1 * a
-    large = LARGE[ops.dtype_name(u)] - 20
     log = ops.where(u < -0.5, ops.log(alpha + a * ops.exp(side.y)), ops.log1p(u))
-    return ops.where(side.y > large, side.y + math.log(a), log)
+    return ops.where(u > 1e18, side.y + math.log(a), log)  # the exponential may overflow
 
 
 def _powers(side: Side, c: float, geometric: Rows) -> Rows:

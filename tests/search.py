@@ -88,14 +88,15 @@ def score(row, loss, grad):
     with mp.workdps(40):
         infinite = loss == inf and true.loss > float(finfo.max) / 2
         error = mp.zero if infinite else abs(loss - true.loss)
-        rounded = error <= of_denormal_probabilities(row, finfo)
-        of_loss = 0.0 if rounded else in_units(error, true.loss, true.loss_condition, finfo)
+        exempt = of_denormal_probabilities(row, finfo)
+        of_loss = in_units(error - exempt, true.loss, true.loss_condition, finfo)
         top = largest(true.grad)
         if top > float(finfo.max) / 2 or overflows_for_a_mask(row, true.loss, finfo):
             return Score(of_loss, 0.0)
         least, most = row.by_block(grad)
         error = max(largest(map(sub, end, true.grad)) for end in (least, most))
-        return Score(of_loss, in_units(error, top, true.grad_condition, finfo))
+        exempt = exempt and exempt / row.tau
+        return Score(of_loss, in_units(error - exempt, top, true.grad_condition, finfo))
 
 
 def overflows_for_a_mask(row, loss, finfo):

@@ -110,4 +110,8 @@ WORST = [
     Row("float64", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=250.0, divergence=ReverseKL()),  # noqa: E501
     Row("float32", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=500.0, divergence=JensenShannon(0.5)),  # noqa: E501
     Row("float64", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=250.0, divergence=Alpha(0.5)),  # noqa: E501
+    Row("float32", [0.0, -86.0], [0.0, 1.0], [1, 1], divergence=JensenShannon(0.5)),
+    Row("float64", [0.0, -706.0], [0.0, 1.0], [1, 1], divergence=JensenShannon(0.5)),
+    Row("float32", [0.0, -86.0], [0.0, 1.0], [1, 1], divergence=SkewReverseKL(0.1)),
+    Row("float32", [0.0, -86.0], [0.0, 1.0], [1, 1], divergence=JensenShannon(1e-15)),
 ]
