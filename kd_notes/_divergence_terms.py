@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 
 from kd_notes._comparison import BOUND, LARGE, Comparison, Side, minus_log1p_ratio, phi_ratio
-from kd_notes._formulas import REACH, Rows, product
+from kd_notes._formulas import REACH, Column, Rows, product
 
 EXCLUDED = 10.0  # what counts as |y| in the gradient where only one network excludes a class
 
@@ -27,7 +27,7 @@ def reverse_kl(compared: Comparison, _: float) -> tuple[Rows, Rows]:
 def jeffreys(compared: Comparison, _: float) -> tuple[Rows, Rows]:
     """Return the terms (q − p) y / 2; the slope is half of forward and reverse."""
     side, ops = compared.from_p, compared.ops
-    near = side.w * side.t * side.t_expm1
+    near = side.w * side.t * side.expm1()[1]
     far = ops.where(abs(side.t) == math.inf, math.inf, (side.o - side.w) * side.t) * side.unit
     slope = compared.difference() + compared.slope(-_log_x(compared))
     return ops.where(side.is_near, near, far) / 2, slope / 2
@@ -38,8 +38,8 @@ def skew_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
 
     ψ(x) = x − log(1 + x).
     """
-    a = 1 - alpha
-    _, h = compared.x_from_top(alpha * compared.x + a)
+    a, x = 1 - alpha, compared.x()
+    _, h = compared.from_top(x, alpha * x + a)
     h /= -(alpha * compared.x_top + a)
     return _skewed(compared.from_p, alpha, a) / a, compared.slope(h)
 
@@ -50,11 +50,11 @@ def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     With m = alpha + a x, h = −(log m + alpha/m)/a². Less its value at the top class that is
     −ψ(v)/a² − (x_top/m_top) g  with  g = (x − x_top)/m,  v = −a g.
     """
-    ops, a = compared.ops, 1 - alpha
-    m, m_top = alpha + a * compared.x, alpha + a * compared.x_top
-    g, t_g = compared.x_from_top(m)
+    ops, a, x = compared.ops, 1 - alpha, compared.x()
+    m, m_top = alpha + a * x, alpha + a * compared.x_top
+    g, t_g = compared.from_top(x, m)
     v = -a * g
-    far = compared.unit * (v + _log_ratio(compared, alpha, a, -v * (m / m_top))) / a / a
+    far = compared.unit * (v + _log_ratio(compared, m, m_top, a, -v * (m / m_top))) / a / a
     psi = ops.where(abs(v) <= 0.5, t_g * g * minus_log1p_ratio(ops, v), far)
     h = -psi - compared.x_top / m_top * t_g
     return _skewed(compared.from_q, alpha, a) / a, compared.slope(h)
@@ -62,10 +62,11 @@ def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
 
 def jensen_shannon(compared: Comparison, beta: float) -> tuple[Rows, Rows]:
     """Return the terms p ψ((1−β) E)/(1−β) + q ψ(β E')/β; h = −log(1 − β + β x)/β."""
-    ops, p, q = compared.ops, compared.from_p, compared.from_q
-    g, t_g = compared.x_from_top(1 - beta + beta * compared.x_top)
+    ops, p, q, x = compared.ops, compared.from_p, compared.from_q, compared.x()
+    m, m_top = 1 - beta + beta * x, 1 - beta + beta * compared.x_top
+    g, t_g = compared.from_top(x, m_top)
     u = beta * g
-    log = _log_ratio(compared, 1 - beta, beta, u)
+    log = _log_ratio(compared, m, m_top, beta, u)
     h = ops.where(u > 1, compared.unit * log / beta, t_g * ops.where(u == 0, 1.0, log / u))
     summands = _skewed(p, beta, 1 - beta) + _skewed(q, 1 - beta, beta)
     return summands, compared.slope(-h)
@@ -120,13 +121,13 @@ def _log_x(compared: Comparison) -> Rows:
     return ops.where(abs(t) == math.inf, excluded, t)
 
 
-def _log_ratio(compared: Comparison, alpha: float, a: float, u: Rows) -> Rows:
-    """Return log(m/m_top) for m = alpha + a x, where m/m_top = 1 + u may overflow."""
-    ops, side = compared.ops, compared.from_q
-    m, m_top = alpha + a * compared.x, alpha + a * compared.x_top
+def _log_ratio(compared: Comparison, m: Rows, m_top: Column, a: float, u: Rows) -> Rows:
+    """Return log(m/m_top) of mixtures m = 1 − a + a x, where m/m_top = 1 + u may overflow."""
+    ops, log_x = compared.ops, compared.from_q.y
+    large = LARGE[ops.dtype_name(u)]
     log = ops.where(u < -0.5, ops.log(m / m_top), ops.log1p(u))
-    is_large = side.y > LARGE[ops.dtype_name(u)] / 2
-    return ops.where(is_large, _log_mixture(side, alpha, a) - ops.log(m_top), log)
+    log_m = ops.where(log_x > large, log_x + math.log(a), ops.log(m))
+    return ops.where(log_x > large / 2, log_m - ops.log(m_top), log)
 
 
 def _relative_entropy(side: Side) -> Rows:
@@ -139,25 +140,15 @@ def _relative_entropy(side: Side) -> Rows:
 
 def _skewed(side: Side, alpha: float, a: float) -> Rows:
     """Return the terms w ψ(a E)/a, E = o/w − 1, of KL(w, alpha w + a o)/a for a = 1 − alpha."""
-    ops, u = side.ops, side.expm1 * a
-    near = side.w * side.t_expm1 * side.t_expm1 * a * minus_log1p_ratio(ops, u)
-    middle = side.w * u * u * minus_log1p_ratio(ops, u)
-    far = (side.o - side.w) * a - product(ops, side.w, _log_mixture(side, alpha, a))
-    far = ops.where(abs(u) <= 0.5, middle, far) / a
-    return side.either(side.is_near & (abs(u) <= 0.5), near, far)
-
-
-def _mixture(side: Side, alpha: float, a: float) -> Rows:
-    """Return alpha + a eʸ for a = 1 − alpha, the mixture's share of w."""
-    u = side.expm1 * a
-    return side.ops.where(u < -0.5, alpha + a * side.ops.exp(side.y), 1 + u)
-
-
-def _log_mixture(side: Side, alpha: float, a: float) -> Rows:
-    """Return log(alpha + a eʸ) for a = 1 − alpha."""
-    ops, u = side.ops, side.expm1 * a
+    ops, (expm1, t_expm1) = side.ops, side.expm1()
+    u = expm1 * a
+    ratio = minus_log1p_ratio(ops, u)
     log = ops.where(u < -0.5, ops.log(alpha + a * ops.exp(side.y)), ops.log1p(u))
-    return ops.where(u > 1e18, side.y + math.log(a), log)  # the exponential may overflow
+    log = ops.where(u > 1e18, side.y + math.log(a), log)  # the exponential may overflow
+    far = ((side.o - side.w) * a - product(ops, side.w, log)) / a
+    far = ops.where(abs(u) <= 0.5, side.w * expm1 * u * ratio, far)
+    near = side.w * t_expm1 * t_expm1 * a * ratio
+    return side.either(side.is_near & (abs(u) <= 0.5), near, far)
 
 
 def _powers(side: Side, c: float, geometric: Rows) -> Rows:
