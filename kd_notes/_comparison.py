@@ -132,6 +132,7 @@ class Comparison:
         from_base = q * (h - base)
         if qh is not None:
             from_base = ops.where(is_given, qh - q * base, from_base)
+        from_base = ops.clip(from_base, -bound, bound)
         mean = ops.clip(ops.row_sum(from_base), -bound, bound)
         return ops.clip(from_base - q * mean, -bound, bound)
 
