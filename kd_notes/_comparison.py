@@ -123,16 +123,18 @@ class Comparison:
         So no rounding of h counts that does not for the top class. The mean of what is left after
         a first one is small. For a small q, q h may be given, since h may overflow.
         """
-        ops, q = self.ops, self.from_q.w
+        ops, q, log_q = self.ops, self.from_q.w, self.from_q.log_w
         bound = BOUND[ops.dtype_name(q)]
-        is_given = (self.from_q.y > REACH) | (abs(h) > bound)
-        h = ops.where(q > 0, ops.clip(h, -bound, bound), 0.0)
-        from_top = q * h if qh is None else ops.where(is_given, qh, q * h)
-        base = ops.clip(ops.row_sum(from_top), -bound, bound)
-        from_base = q * (h - base)
-        if qh is not None:
-            from_base = ops.where(is_given, qh - q * base, from_base)
-        from_base = ops.clip(from_base, -bound, bound)
+        is_apart = abs(h) > bound if qh is None else (self.from_q.y > REACH) | (abs(h) > bound)
+        h = ops.where(log_q > -math.inf, ops.clip(h, -bound, bound), 0.0)
+        q_h = q * h if qh is None else ops.where(is_apart, qh, q * h)
+        is_tiny = log_q < -LARGE[ops.dtype_name(q)] + 2  # q may have lost digits
+        if qh is None and ops.any(is_tiny):
+            size = ops.exp(log_q + ops.log(abs(h)))
+            q_h = ops.where(is_tiny, ops.where(h < 0, -size, size), q_h)
+            is_apart = is_apart | is_tiny
+        base = ops.clip(ops.row_sum(q_h), -bound, bound)
+        from_base = ops.clip(ops.where(is_apart, q_h - q * base, q * (h - base)), -bound, bound)
         mean = ops.clip(ops.row_sum(from_base), -bound, bound)
         return ops.clip(from_base - q * mean, -bound, bound)
 

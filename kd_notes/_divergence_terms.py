@@ -48,15 +48,16 @@ def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     """Return the terms q ψ(a E')/a² with a = 1 − alpha, E' = p/q − 1.
 
     With m = alpha + a x, h = −(log m + alpha/m)/a². Less its value at the top class that is
-    −ψ(v)/a² − (x_top/m_top) g  with  g = (x − x_top)/m,  v = −a g.
+    −(log(m/m_top) + (alpha/m_top) v)/a² = −ψ(v)/a² − (x_top/m_top) g  with  g = (x − x_top)/m,
+    v = −a g.
     """
     ops, a, x = compared.ops, 1 - alpha, compared.x()
     m, m_top = alpha + a * x, alpha + a * compared.x_top
     g, t_g = compared.from_top(x, m)
     v = -a * g
-    far = compared.unit * (v + _log_ratio(compared, m, m_top, a, -v * (m / m_top))) / a / a
-    psi = ops.where(abs(v) <= 0.5, t_g * g * minus_log1p_ratio(ops, v), far)
-    h = -psi - compared.x_top / m_top * t_g
+    near = -t_g * (g * minus_log1p_ratio(ops, v) + compared.x_top / m_top)
+    far = _log_ratio(compared, m, m_top, a, -v * (m / m_top)) + alpha / m_top * v
+    h = ops.where(abs(v) <= 0.5, near, -compared.unit * far / a / a)
     return _skewed(compared.from_q, alpha, a) / a, compared.slope(h)
 
 
@@ -88,8 +89,8 @@ def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     h = ops.where(abs(compared.y_top) <= REACH, near, far)
     q_top = unit * (q.w * power_top)
     finite = ops.where(is_large, ops.exp(log + math.log(unit)), unit * geometric)
-    far = _without_infinity(compared, finite) - q_top
-    qh = ops.where(abs(y) <= REACH, q_top * expm1, far) / alpha
+    far = (_without_infinity(compared, finite) - q_top) / alpha
+    qh = ops.where(abs(y) <= REACH, q_top * (expm1 / alpha), far)
     return ops.where(is_large, large, summands), compared.slope(-h, -qh)
 
 
@@ -156,8 +157,9 @@ def _powers(side: Side, c: float, geometric: Rows) -> Rows:
     ops, y = side.ops, side.y
     ratio = (phi_ratio(ops, y) - c * phi_ratio(ops, c * y)) / (1 - c)
     near = side.w * side.t * side.t * ratio
-    expm1 = ops.where(abs(c * y) <= REACH, side.w * ops.expm1(c * y), geometric - side.w)
-    return side.either(side.is_near, near, ((side.o - side.w) - expm1 / c) / (1 - c))
+    small = side.w * (ops.expm1(c * y) / c)
+    far = (side.o - side.w) - ops.where(abs(c * y) <= REACH, small, (geometric - side.w) / c)
+    return side.either(side.is_near, near, far / (1 - c))
 
 
 def _geometric(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:

@@ -91,7 +91,7 @@ def score(row, loss, grad):
         exempt = of_denormal_probabilities(row, finfo)
         of_loss = in_units(error - exempt, true.loss, true.loss_condition, finfo)
         top = largest(true.grad)
-        if top > float(finfo.max) / 2 or overflows_for_a_mask(row, true.loss, finfo):
+        if top > float(finfo.max) / 2 or overflows(row, true.loss, finfo):
             return Score(of_loss, 0.0)
         least, most = row.by_block(grad)
         error = max(largest(map(sub, end, true.grad)) for end in (least, most))
@@ -99,21 +99,22 @@ def score(row, loss, grad):
         return Score(of_loss, in_units(error - exempt, top, true.grad_condition, finfo))
 
 
-def overflows_for_a_mask(row, loss, finfo):
-    """Whether the loss of a class that one network excludes overflows.
+def overflows(row, loss, finfo):
+    """Whether the loss overflows, of a divergence or for a class that one network excludes.
 
     Only a finite gradient is promised there.
     """
-    return float(finfo.max) / 2 < loss < inf and (np.isinf(row.z) != np.isinf(row.v)).any()
+    is_masked = (np.isinf(row.z) != np.isinf(row.v)).any()
+    return loss > float(finfo.max) / 2 and (is_masked or bool(options(row)))
 
 
 def of_denormal_probabilities(row, finfo):
-    """Return what their rounding may amount to in the loss: such probabilities are exempt."""
+    """Return what they may amount to in the loss: they are exempt, and count as 0 at worst."""
     spans = [float(np.ptp(x[x > -inf])) for x in (row.z.astype(float), row.v.astype(float))]
     if max(spans) < -np.log(float(finfo.tiny)) * row.tau:
         return 0.0
     unit = row.tau if row.scaled else 1 / row.tau
-    return row.num_classes * float(finfo.smallest_subnormal) * unit * (sum(spans) + row.tau)
+    return row.num_classes * float(finfo.tiny) * unit * (sum(spans) + row.tau)
 
 
 def in_units(error, true, condition, finfo):
