@@ -1,0 +1,105 @@
+"""Is the gradient the derivative of the value, and who gets one?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from kd_notes._checks import FloatArray
+from kd_notes.audit._identify import FLOAT32_TOLERANCE, Identity
+from kd_notes.audit._probes import Probe, probe
+from kd_notes.audit._report import Report, finding
+from kd_notes.audit._subject import Subject
+from kd_notes.audit._temperature import Course, power_of
+
+STEP = 1e-4  # over the scale: a central difference is then off by 1e-9, and by rounding 1e-12
+FLOAT32_STEP = 1e-2  # the rounding of float32 asks for more, and leaves 1e-4
+CLOSE, FLOAT32_CLOSE = 1e-5, 1e-2
+
+
+class Comparison(NamedTuple):
+    """A gradient beside the derivative: its factor, and how far it is off in another way."""
+
+    ratio: float
+    off: float
+
+
+def gradient(report: Report, identity: Identity, path: Course | None) -> Report:
+    """Compare autograd with central differences of the value."""
+    subject, here = identity.subject, probe(7, 2, scale=identity.scale)
+    try:
+        found = subject.gradients(here)
+    except Exception as error:  # a value without a graph, or a backward that fails
+        message = f"Its backward pass raises {type(error).__name__}: {str(error)[:120]}"
+        return replace(report.adding(finding("no-gradient", message)), gradient_power=None)
+    if found is None:
+        return report
+    if found.first is None or not np.any(found.first):
+        message = "The gradient of the student's argument is missing, or 0 in every entry."
+        return replace(report.adding(finding("no-gradient", message)), gradient_power=None)
+    report = _of_teacher(report, found.second if subject.gradient is None else None, subject)
+    try:
+        compared = _compare(subject, here, found.first, identity)
+    except Exception:  # it refuses arguments that are not normalized
+        return report
+    close = CLOSE if identity.tolerance < FLOAT32_TOLERANCE else FLOAT32_CLOSE
+    if compared.off > close:
+        message = f"The gradient is off the derivative of the value by {compared.off:.2g} of it."
+        return replace(report.adding(finding("wrong-gradient", message)), gradient_power=None)
+    if abs(compared.ratio - 1) < close:
+        return report
+    message = f"The gradient is {compared.ratio:.6g} times the derivative of the value."
+    power = _power(report, identity, path, compared.ratio)
+    return replace(report.adding(finding("wrong-gradient", message)), gradient_power=power)
+
+
+def _of_teacher(report: Report, teacher: FloatArray | None, subject: Subject) -> Report:
+    if subject.gradient is not None:
+        return report
+    has_one = teacher is not None and bool(np.any(teacher))
+    report = replace(report, teacher_gradient=has_one)
+    if has_one:
+        message = "The teacher gets a gradient too, unless it is detached by the caller."
+        report = report.adding(finding("teacher-gradient", message))
+    return report
+
+
+def _compare(subject: Subject, here: Probe, found: FloatArray, identity: Identity) -> Comparison:
+    step = STEP if identity.tolerance < FLOAT32_TOLERANCE else FLOAT32_STEP
+    step *= identity.scale if subject.takes[0] == "logits" else 1.0
+    derivative = _differences(subject, here, step)
+    ratio = float(found.ravel() @ derivative.ravel() / (derivative.ravel() @ derivative.ravel()))
+    off = float(np.linalg.norm(found - ratio * derivative) / np.linalg.norm(found))
+    return Comparison(ratio, off)
+
+
+def _differences(subject: Subject, here: Probe, step: float) -> FloatArray:
+    """Move one number of the student's argument at a time."""
+    inputs = subject.inputs(*here[:2])
+    number = 0 if subject.student_first else 1
+    slopes = np.zeros(here.student.shape)
+    for index in np.ndindex(*here.student.shape):
+        ends = []
+        for sign in (1, -1):
+            moved = [x.copy() for x in inputs]
+            moved[number][index] += sign * step
+            ends.append(float(subject.at_inputs(moved, here.labels).sum()))
+        slopes[index] = (ends[0] - ends[1]) / (2 * step)
+    return slopes
+
+
+def _power(report: Report, identity: Identity, path: Course | None, ratio: float) -> float | None:
+    """Return the gradient's power of τ: its ratio at another temperature tells, or a factor."""
+    if path is None or report.value_power is None and path.given is not None:
+        return None
+    if path.given is None:
+        return power_of(identity.factor * ratio, report)
+    there = replace(identity.subject, temperature=2 * path.given)
+    here = probe(7, 2, scale=2 * identity.scale)
+    found = there.gradients(here)
+    if found is None or found.first is None or report.value_power is None:
+        return None
+    other = _compare(there, here, found.first, identity._replace(scale=2 * identity.scale)).ratio
+    return report.value_power + float(np.round(np.log2(other / ratio), 3))

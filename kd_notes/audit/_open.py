@@ -1,0 +1,142 @@
+"""Can it be called, and does it answer the same question twice in the same way?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from inspect import Parameter
+from typing import Any
+
+import numpy as np
+
+from kd_notes.audit._backends import backends
+from kd_notes.audit._probes import probe
+from kd_notes.audit._report import Finding, finding
+from kd_notes.audit._subject import Subject, Takes, find_roles, parameters, student_is_first
+
+USUAL_TEMPERATURE = 4.0  # given to a loss that must be told one, if the caller names none
+USUAL_WEIGHT = 0.3  # likewise; not a half, where a weight and one minus it are the same
+
+
+def subject_of(
+    loss: Callable[..., Any],
+    temperature: float | None,
+    backend: str | None,
+    gradient: Callable[..., Any] | None,
+    keywords: Mapping[str, str],
+) -> Subject | Finding:
+    """Return the loss with the first backend and shape that it accepts, or why there is none."""
+    roles = find_roles(loss, keywords)
+    if missing := _missing(loss, roles):
+        return finding("crash", f"It needs {missing}: give it by functools.partial or a lambda.")
+    known = {p.name: p.default for p in parameters(loss)}
+    given = {role: _number(known.get(roles.get(role, ""))) for role in ("temperature", "weight")}
+    if "temperature" in roles:
+        given["temperature"] = temperature or given["temperature"] or USUAL_TEMPERATURE
+    if "weight" in roles and known.get(roles["weight"]) is Parameter.empty:
+        given["weight"] = USUAL_WEIGHT
+    errors = {}
+    for library in backends(backend):
+        for axes in (2, 1, 3):
+            subject = Subject(loss, library, roles, **given, gradient=gradient, axes=axes)
+            problem = _problem(subject)
+            if problem is None:
+                return subject
+            errors[library.name, axes] = problem
+    return _likely(errors)
+
+
+def _missing(loss: Callable[..., Any], roles: Mapping[str, str]) -> str:
+    required = [p.name for p in parameters(loss)[2:] if p.default is p.empty]
+    return ", ".join(name for name in required if name not in roles.values())
+
+
+def _number(default: object) -> float | None:
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    return float(default) if is_number else None  # type: ignore[arg-type]
+
+
+#: What a loss of PyTorch raises when it is given NumPy arrays: its other error says more.
+_WRONG_LIBRARY = (TypeError, AttributeError)
+
+
+def _problem(subject: Subject) -> Exception | None:
+    """Call it with logits, and with probabilities if it refuses those."""
+    first: Exception | None = None
+    forms: tuple[Takes, ...] = ("logits", "log_probabilities", "probabilities")
+    for form in forms:
+        try:
+            replace(subject, takes=(form, form)).rows(probe(0, 2))
+        except Exception as error:  # whatever a foreign function raises is a finding
+            first = first or error
+        else:
+            return None
+    return first
+
+
+def _likely(errors: Mapping[tuple[str, int], Exception]) -> Finding:
+    names = list(dict.fromkeys(name for name, _ in errors))
+    wrong_library = len(names) > 1 and isinstance(errors[names[0], 2], _WRONG_LIBRARY)
+    name = names[1 if wrong_library else 0]
+    error = errors[name, 2]
+    text = " ".join(str(error).split())[:200]
+    return finding(
+        "crash", f"On a batch of two examples ({name}) it raises {type(error).__name__}: {text}"
+    )
+
+
+def check_calls(subject: Subject) -> list[Finding]:
+    """Return what makes all further questions useless."""
+    here = probe(1, 3)
+    first, second = subject(*here), subject(*here)
+    if first.shape not in _shapes(subject):
+        shape = f"an array of shape {first.shape}"
+        return [finding("bad-output", f"For three examples of five classes it returns {shape}.")]
+    if not np.array_equal(first, second, equal_nan=True):
+        apart = f"{first.sum():.6g} and {second.sum():.6g}"
+        return [finding("stochastic", f"Two calls with the same arguments give {apart}.")]
+    return _changed(subject)
+
+
+def _shapes(subject: Subject) -> list[tuple[int, ...]]:
+    if subject.axes == 1:
+        return [(), (1,), (5,)]
+    return [(), (1,), (3,), (3, 5), (3, 1), (3, 1, 5)]
+
+
+def _changed(subject: Subject) -> list[Finding]:
+    here = probe(1, 3)
+    inputs = [subject.array(x) for x in subject.inputs(*here[:2])]
+    before = [subject.backend.read(x).copy() for x in inputs]
+    subject.loss(*inputs, **subject.others(here.labels.shape, here.labels))
+    changes = [float(np.abs(subject.backend.read(x) - b).max()) for x, b in zip(inputs, before)]
+    if not max(changes) > 0:
+        return []
+    number = 1 + int(np.argmax(changes))
+    return [finding("changes-input", f"It changes argument {number} by {max(changes):.3g}.")]
+
+
+def order(subject: Subject, student_first: bool | None) -> tuple[bool, list[Finding]]:
+    """Return whether the student comes first: by the caller, the names, or the gradient."""
+    named = student_is_first(subject.loss) if student_first is None else student_first
+    if named is None:
+        named = _first_has_gradient(subject)
+    if named is not None:
+        return named, []
+    return True, [
+        finding(
+            "order-assumed",
+            "Neither the names of its arguments nor their gradients say which is the student: "
+            "the first was assumed; if it is the second, forward and reverse change places.",
+        )
+    ]
+
+
+def _first_has_gradient(subject: Subject) -> bool | None:
+    try:
+        gradients = subject.gradients(probe(2, 2))
+    except Exception:
+        return None
+    if gradients is None or (gradients.first is None) == (gradients.second is None):
+        return None
+    return gradients.first is not None

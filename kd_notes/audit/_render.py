@@ -1,0 +1,116 @@
+"""A report as text, Markdown and HTML: two tables, what the loss is and what to know."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kd_notes.audit._report import Report
+
+WIDTH = 88
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """Return the questions and the answers."""
+    found = [
+        ("divergence", _divergence(report)),
+        ("takes", _takes(report)),
+        ("first argument", "student" if report.student_first else "teacher"),
+        ("temperature inside", _temperature(report)),
+        ("power of τ", _powers(report)),
+        ("factor beside it", _number(report.factor)),
+        ("reduction", report.reduction),
+        ("gradient of the teacher", _yes(report.teacher_gradient)),
+    ]
+    if report.weights is not None:
+        weights = report.weights
+        found.append(("weight of the label", _number(weights.label)))
+        found.append(("weight of the teacher", _number(weights.teacher)))
+    found += [(f"digits in {dtype}", _digits(report, dtype)) for dtype in report.digits]
+    return found
+
+
+def _divergence(report: Report) -> str:
+    name = report.divergence
+    if report.parameter is not None:
+        letter = "β" if name == "jensen_shannon" else "α"
+        name = f"{name}, {letter} = {report.parameter:g}"  # type: ignore[assignment]
+    if report.residual is None:
+        return name
+    return f"{name} (residual {report.residual:.0e})"
+
+
+def _takes(report: Report) -> str:
+    both = dict.fromkeys((report.takes, report.teacher_takes))
+    return " and ".join(name.replace("_", "-") for name in both)
+
+
+def _temperature(report: Report) -> str:
+    inside, teacher = report.temperature, report.teacher_temperature
+    if inside == teacher:
+        return _number(inside)
+    return f"{_number(inside)} (student), {_number(teacher)} (teacher)"
+
+
+def _powers(report: Report) -> str:
+    value, gradient = report.value_power, report.gradient_power
+    if value == gradient:
+        return _number(value)
+    return f"{_number(value)} in the value, {_number(gradient)} in the gradient"
+
+
+def _digits(report: Report, dtype: str) -> str:
+    found = report.digits[dtype]
+    return ", ".join(f"{digits:.0f}" for digits in found.values()) + " at τ = 1, 10, …, 10⁶"
+
+
+def _number(value: float | None) -> str:
+    return "cannot tell" if value is None else f"{value:.6g}"
+
+
+def _yes(value: bool | None) -> str:
+    return "cannot tell" if value is None else "yes" if value else "no"
+
+
+def as_text(report: Report) -> str:
+    """Return aligned lines of at most 88 characters."""
+    rows = facts(report)
+    width = max(len(question) for question, _ in rows)
+    lines = [f"{report.name} ({report.backend})"]
+    lines += [f"  {question:{width}}  {answer}" for question, answer in rows]
+    for found in report.findings:
+        text = f"{found.severity} {found.code}: {found.message} See {found.section}"
+        lines += textwrap.wrap(
+            text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+    return "\n".join(lines)
+
+
+def as_markdown(report: Report) -> str:
+    """Return two tables of Markdown."""
+    lines = [f"| `{report.name}` | |", "|---|---|"]
+    lines += [f"| {question} | {answer} |" for question, answer in facts(report)]
+    if report.findings:
+        lines += ["", "| severity | code | finding | section |", "|---|---|---|---|"]
+        lines += [
+            f"| {f.severity} | `{f.code}` | {f.message.replace('|', chr(92) + '|')} | {f.section} |"
+            for f in report.findings
+        ]
+    return "\n".join(lines)
+
+
+def as_html(report: Report) -> str:
+    """Return two tables of HTML."""
+    head = f"<table><caption>{html.escape(report.name)}</caption>"
+    parts = [head, *(_row(row) for row in facts(report)), "</table>"]
+    if report.findings:
+        parts.append("<table>")
+        rows = ((f.severity, f.code, f.message, f.section) for f in report.findings)
+        parts += [*map(_row, rows), "</table>"]
+    return "".join(parts)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"

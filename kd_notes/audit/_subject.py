@@ -1,0 +1,164 @@
+"""The loss under audit: how it is called, and what it returns as NumPy numbers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kd_notes._checks import FloatArray
+from kd_notes._softmax import log_softmax_rows, softmax_rows
+from kd_notes.audit._backends import Backend, Gradients
+from kd_notes.audit._probes import Probe
+
+Takes: TypeAlias = Literal["logits", "probabilities", "log_probabilities"]
+
+#: What the third and later parameters are taken for, by their names in lower case.
+ROLES: dict[str, set[str]] = {
+    "temperature": {"temperature", "temp", "tau", "t", "kd_temperature", "kd_temp", "kd_t"},
+    "labels": {"labels", "label", "targets", "target", "hard_labels", "y", "y_true", "gt"},
+    "weight": {
+        "alpha",
+        "weight",
+        "kd_weight",
+        "distil_weight",
+        "distill_weight",
+        "lam",
+        "lambda_",
+    },
+    "mask": {"mask", "attention_mask", "loss_mask", "token_mask"},
+}
+STUDENT = {"student", "stu", "s", "pred", "preds", "input", "inputs", "output", "outputs"}
+TEACHER = {"teacher", "tea", "t", "target", "targets", "true", "soft"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A loss with all that a call of it needs beside the logits of both networks.
+
+    Attributes
+    ----------
+    roles
+        The parameter's name for each of `ROLES` that the loss has.
+    temperature, weight
+        What those parameters are given, None for the loss's own default.
+    takes
+        What the student's and the teacher's logits are turned into for it.
+    axes
+        Of its arguments: 2 for `(N, K)`, 1 for `(K,)`, 3 for `(N, T, K)`.
+    """
+
+    loss: Callable[..., Any]
+    backend: Backend
+    roles: Mapping[str, str]
+    temperature: float | None = None
+    weight: float | None = None
+    gradient: Callable[..., Any] | None = None
+    takes: tuple[Takes, Takes] = ("logits", "logits")
+    student_first: bool = True
+    axes: int = 2
+    dtype: str = "float64"
+
+    def __call__(
+        self,
+        student: FloatArray,
+        teacher: FloatArray,
+        labels: NDArray[Any] | None = None,
+        mask: NDArray[Any] | None = None,
+    ) -> FloatArray:
+        """Return the loss of a batch of logits, of whatever shape it has."""
+        return self.at_inputs(self.inputs(student, teacher), labels, mask)
+
+    def at_inputs(
+        self,
+        inputs: list[FloatArray],
+        labels: NDArray[Any] | None = None,
+        mask: NDArray[Any] | None = None,
+    ) -> FloatArray:
+        """Return the loss of the two arguments as they are."""
+        others = self.others(inputs[0].shape[:-1], labels, mask)
+        return self.backend.read(self.loss(*map(self.array, inputs), **others))
+
+    def rows(self, probe: Probe) -> FloatArray:
+        """Return the loss of each example, called by itself as a batch of one."""
+        cut = (slice(n, n + 1) for n in range(len(probe.student)))
+        return np.array([self(*(x[one] for x in probe)).sum() for one in cut])
+
+    def gradients(self, probe: Probe) -> Gradients | None:
+        """Return autograd's derivatives by the student's and the teacher's argument."""
+        first, second = map(self.array, self.inputs(*probe[:2]))
+        others = self.others(probe.student.shape[:-1], probe.labels)
+        if self.gradient is not None:
+            found = self.backend.read(self.gradient(first, second, **others))
+            return Gradients(found.reshape(probe.student.shape), None)
+        both = self.backend.gradients(lambda a, b: self.loss(a, b, **others), first, second)
+        return both if both is None or self.student_first else Gradients(*both[::-1])
+
+    def inputs(self, student: FloatArray, teacher: FloatArray) -> list[FloatArray]:
+        """Return the two arguments in the order and the form in which the loss takes them."""
+        pair = [_FORMS[form](z) for form, z in zip(self.takes, (student, teacher), strict=True)]
+        return pair if self.student_first else pair[::-1]
+
+    def others(
+        self,
+        shape: tuple[int, ...],
+        labels: NDArray[Any] | None = None,
+        mask: NDArray[Any] | None = None,
+    ) -> dict[str, Any]:
+        """Return the arguments given by keyword."""
+        labels = np.zeros(shape, int) if labels is None else labels
+        mask = np.ones(shape, bool) if mask is None else mask
+        found = {"labels": self.array(labels, 0), "mask": self.array(mask, 0)}
+        found |= {"temperature": self.temperature, "weight": self.weight}
+        return {name: found[role] for role, name in self.roles.items() if found[role] is not None}
+
+    def array(self, values: NDArray[Any], class_axes: int = 1) -> Any:
+        """Return an argument in the shape, the library and the dtype of the call."""
+        if self.axes == 1:
+            values = values[0]
+        elif self.axes == 3 and values.ndim == 1 + class_axes:
+            values = values[:, np.newaxis]
+        return self.backend.array(values, self.dtype)
+
+
+_FORMS: dict[Takes, Callable[[FloatArray], FloatArray]] = {
+    "logits": lambda z: z,
+    "probabilities": lambda z: softmax_rows(z, 1.0),
+    "log_probabilities": lambda z: log_softmax_rows(z, 1.0),
+}
+
+
+def parameters(loss: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters of a function, or of a module's `forward`; none if it hides them."""
+    try:
+        found = inspect.signature(getattr(loss, "forward", loss)).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+
+
+def find_roles(loss: Callable[..., Any], named: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameter of each role: the caller's choice, or the first of a known name."""
+    if unknown := set(named) - set(ROLES):
+        raise ValueError(f"keywords must be among {[*ROLES]}; got {sorted(unknown)}")
+    names = [p.name for p in parameters(loss)[2:]]
+    found = {
+        role: next((name for name in names if name.lower() in known), "")
+        for role, known in ROLES.items()
+    }
+    return {role: name for role, name in (found | dict(named)).items() if name}
+
+
+def student_is_first(loss: Callable[..., Any]) -> bool | None:
+    """Return what the names of the first two parameters say of the order, if anything."""
+    names = [set(p.name.lower().split("_")) for p in parameters(loss)[:2]]
+    if len(names) < 2:
+        return None
+    first, second = names
+    forward = bool(first & STUDENT or second & TEACHER)
+    backward = bool(first & TEACHER or second & STUDENT)
+    return None if forward == backward else forward
