@@ -112,7 +112,9 @@ def casts_to_float32(student, teacher):
 
 @planted("unknown-divergence", divergence="unknown", parameter=None)
 def is_renyi_of_order_2(student, teacher):
-    return np.log1p(2 * kd(student, teacher, 1.0, divergence=Alpha(2))).mean()
+    log_q, log_p = (log_softmax(np.asarray(z, float)) for z in (student, teacher))
+    terms = np.where(log_p == -np.inf, -np.inf, 2 * log_p - log_q)
+    return np.logaddexp.reduce(terms, axis=-1).mean()
 
 
 @planted("takes-probabilities", divergence="forward_kl", takes="probabilities")
@@ -120,14 +122,14 @@ def is_kl_of_probabilities(student, teacher):
     return kl_divergence(teacher, student).mean()
 
 
-@planted("takes-probabilities", divergence="reverse_kl", takes="log_probabilities")
-def is_reverse_kl_of_logarithms(student_log_p, teacher_log_p):
-    return kl_divergence(np.exp(student_log_p), np.exp(teacher_log_p)).mean()
+@planted("takes-probabilities", divergence="forward_kl", takes="log_probabilities")
+def is_kl_of_logarithms(student_log_p, teacher_log_p):
+    p = np.exp(teacher_log_p)
+    gaps = np.where(p == 0, 0, teacher_log_p - student_log_p)
+    return (p * gaps).sum(axis=-1).mean()
 
 
-@planted(
-    "cross-entropy", "unscaled", **USUAL | {"divergence": "cross_entropy"}, value_power=0
-)
+@planted("cross-entropy", "unscaled", **USUAL | {"divergence": "cross_entropy"}, value_power=0)
 def is_cross_entropy(student, teacher):
     return kd(student, teacher, scaled=False).mean() + entropy(softmax(teacher, TAU)).mean()
 
@@ -162,7 +164,8 @@ def ignores_its_temperature(student, teacher, temperature=TAU):
 
 @planted("wrong-temperature", "odd-power", **USUAL | {"temperature": 16}, value_power=4)
 def divides_by_the_temperature_twice(student, teacher, temperature=TAU):
-    return kd(student / temperature, teacher / temperature, temperature).mean() * temperature**2
+    pair = (np.asarray(z, float) / temperature for z in (student, teacher))
+    return kd(*pair, temperature).mean() * temperature**2
 
 
 @planted("wrong-temperature", options={"temperature": 3}, **USUAL)
@@ -276,10 +279,12 @@ def leaves_out_an_ignored_label(student, teacher, labels):
     **USUAL,
     value_power=2,
     gradient_power=0,
-    options={"gradient": lambda s, t, temperature: kd_grad(s, t, temperature, scaled=False)},
+    options={
+        "gradient": lambda s, t, temperature: kd_grad(s, t, temperature, scaled=False) / len(s)
+    },
 )
 def has_a_gradient_without_the_square(student, teacher, temperature=TAU):
-    return kd(student, teacher, temperature).sum()
+    return kd(student, teacher, temperature).mean()
 
 
 # The laws
@@ -295,9 +300,10 @@ def has_the_wrong_sign(student, teacher, temperature=TAU):
     return -kd(student, teacher, temperature).mean()
 
 
-@planted("not-shift-invariant", "extra-term", "one-class", divergence="forward_kl")
+@planted("not-shift-invariant", "extra-term", divergence="forward_kl")
 def pulls_the_level_of_the_logits_to_0(student, teacher):
-    return kd(student, teacher).mean() + 0.01 * (student.mean(axis=-1) ** 2).mean()
+    level = np.asarray(student, float).mean(axis=-1)
+    return kd(student, teacher).mean() + 0.01 * (level**2).mean()
 
 
 @planted("not-symmetric", "unknown-divergence", divergence="unknown")
@@ -338,7 +344,7 @@ def leaves_out_what_the_student_masks(student, teacher):
 
 @planted("saturated-teacher", **USUAL)
 def is_nan_for_a_sure_teacher(student, teacher):
-    sure = (softmax(teacher, TAU) == 1).any(axis=-1)
+    sure = (np.ptp(teacher, axis=-1) > 700 * TAU) & (np.ptp(teacher, axis=-1) < 2000 * TAU)
     return np.where(sure, np.nan, kd(student, teacher)).mean()
 
 
@@ -363,17 +369,17 @@ def with_probabilities(change):
     return loss
 
 
-@planted("epsilon", "excluded-class", "few-digits", divergence="forward_kl")
+@planted("epsilon", divergence="forward_kl")
 def adds_an_epsilon(student, teacher):
     return with_probabilities(lambda p: p + 1e-8)(student, teacher)
 
 
-@planted("epsilon", "excluded-class", "few-digits", divergence="forward_kl")
+@planted("epsilon", divergence="forward_kl")
 def adds_a_large_epsilon(student, teacher):
     return with_probabilities(lambda p: p + 1e-5)(student, teacher)
 
 
-@planted("clip", "excluded-class", "few-digits", divergence="forward_kl")
+@planted("clip", divergence="forward_kl")
 def clips_probabilities(student, teacher):
     return with_probabilities(lambda p: np.clip(p, 1e-7, 1))(student, teacher)
 

@@ -66,14 +66,13 @@ class Values(NamedTuple):
 
 def fits(values: Values, scale: float, families: Sequence[Family] = FAMILIES) -> list[Model]:
     """Return the best models, the best first."""
-    fitted = [
-        _Fit(family, values, point)
-        for family in families
-        for point in _starts(family, values, scale)
-    ]
-    for fit in fitted:
-        fit.refine(FIRST_STEPS)
-    best = sorted(fitted, key=_Fit.residual)[:KEPT]
+    begun: dict[Family, _Fit] = {}
+    for family in families:
+        fitted = [_Fit(family, values, point) for point in _starts(family, values, scale)]
+        for fit in fitted:
+            fit.refine(FIRST_STEPS)
+        begun[family] = min(fitted, key=_Fit.residual)
+    best = sorted(begun.values(), key=_Fit.residual)[:KEPT]
     for fit in best:
         fit.refine(LAST_STEPS)
     return [fit.model() for fit in sorted(best, key=_Fit.residual)]
