@@ -64,8 +64,9 @@ def _edges(identity: Identity) -> list[Edge]:
     ]
     if identity.subject.takes == ("logits", "logits"):
         # Whole numbers, which float32 holds too.
-        large = (np.round(z + LARGE * np.sign(z)) for z in here[:2])
-        found.append(Edge("large-logits", "Logits of ±10⁴", Probe(*large, labels=here.labels)))
+        student, teacher = (np.round(z + LARGE * np.sign(z)) for z in here[:2])
+        large = Probe(student, teacher, here.labels)
+        found.append(Edge("large-logits", "Logits of ±10⁴", large))
     return found
 
 

@@ -30,21 +30,31 @@ def subject_of(
     roles = find_roles(loss, keywords)
     if missing := _missing(loss, roles):
         return finding("crash", f"It needs {missing}: give it by functools.partial or a lambda.")
-    known = {p.name: p.default for p in parameters(loss)}
-    given = {role: _number(known.get(roles.get(role, ""))) for role in ("temperature", "weight")}
-    if "temperature" in roles:
-        given["temperature"] = temperature or given["temperature"] or USUAL_TEMPERATURE
-    if "weight" in roles and known.get(roles["weight"]) is Parameter.empty:
-        given["weight"] = USUAL_WEIGHT
+    given_temperature, weight = _given(loss, roles, temperature)
     errors = {}
     for library in backends(backend):
         for axes in (2, 1, 3):
-            subject = Subject(loss, library, roles, **given, gradient=gradient, axes=axes)
+            subject = Subject(
+                loss, library, roles, given_temperature, weight, gradient=gradient, axes=axes
+            )
             accepted = _accepted(subject, forms)
             if isinstance(accepted, Subject):
                 return accepted
             errors[library.name, axes] = accepted
     return _likely(errors)
+
+
+def _given(
+    loss: Callable[..., Any], roles: Mapping[str, str], temperature: float | None
+) -> tuple[float | None, float | None]:
+    """Return the temperature and the weight to give, None if the loss takes none."""
+    known = {p.name: p.default for p in parameters(loss)}
+    weight = known.get(roles.get("weight", ""))
+    if "temperature" not in roles:
+        temperature = None
+    else:
+        temperature = temperature or _number(known.get(roles["temperature"])) or USUAL_TEMPERATURE
+    return temperature, USUAL_WEIGHT if weight is Parameter.empty else _number(weight)
 
 
 def _missing(loss: Callable[..., Any], roles: Mapping[str, str]) -> str:

@@ -88,7 +88,7 @@ def temperature(
     if model.family.homogeneous:
         return report.adding(*_outside_findings(report, identity, path))
     if _is_ignored(path):
-        message = f"Temperatures of {path.given:g} and {2 * path.given:g} give the same loss."
+        message = f"Twice the temperature {path.given:g} gives the same loss."
         report = report.adding(finding("temperature-ignored", message))
     else:
         report = report.adding(*_outside_findings(report, identity, path))
