@@ -33,7 +33,7 @@ def edges(report: Report, identity: Identity, part: LabelPart) -> Report:
         report = report.adding(*_at(identity, part, edge, is_bounded))
     report = report.adding(*_one_class(identity))
     if "labels" in identity.subject.roles:
-        report = report.adding(*_ignored_index(identity))
+        report = report.adding(*_ignored_index(identity, part))
     return report
 
 
@@ -134,7 +134,8 @@ def _one_class(identity: Identity) -> list[Finding]:
     return [finding("one-class", f"For a single class it gives {got[0]:.6g} and not 0.")]
 
 
-def _ignored_index(identity: Identity) -> list[Finding]:
+def _ignored_index(identity: Identity, part: LabelPart) -> list[Finding]:
+    """Compare a batch whose last example has the label -100 with what it may stand for."""
     here = probe(13, 3, scale=identity.scale)
     labels = here.labels.copy()
     labels[-1] = -100
@@ -142,12 +143,15 @@ def _ignored_index(identity: Identity) -> list[Finding]:
         got = identity.subject(*here._replace(labels=labels))
         two = identity.subject(*(x[:-1] for x in here))
     except Exception as error:
-        message = f"A label of -100 raises {type(error).__name__}."
-        return [finding("ignored-index", message)]
-    if got.size == 1 and np.isclose(got.sum(), two.sum(), rtol=1e-6):
-        message = "An example with label -100 is left out, and not counted in a mean."
-        return [finding("ignored-index", message)]
-    if got.size == 1 and np.isclose(got.sum() * 3, two.sum() * 2, rtol=1e-6):
-        message = "An example with label -100 costs nothing, and is counted in the mean."
-        return [finding("ignored-index", message)]
-    return []
+        return [finding("ignored-index", f"A label of -100 raises {type(error).__name__}.")]
+    soft = np.mean(identity.model.value(*here[:2]))
+    hard = np.mean(part.value(here.student[:-1], here.labels[:-1]))
+    answers = {
+        "is left out, and not counted in a mean": two.sum(),
+        "costs nothing, and is counted in the mean": two.sum() * 2 / 3,
+        "is left out of the label's part alone": soft + hard,
+    }
+    found = [text for text, value in answers.items() if np.isclose(got.sum(), value, rtol=1e-6)]
+    if got.size > 1 or not found:
+        return []
+    return [finding("ignored-index", f"An example with label -100 {found[0]}.")]
