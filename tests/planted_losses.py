@@ -295,6 +295,14 @@ def is_a_tenth_too_large(student, teacher):
     return kd(student, teacher).mean() + 0.1
 
 
+@planted("not-least-at-match", "negative", "unknown-divergence", "factor", temperature=1)
+def is_kl_div_of_probabilities(student, teacher):
+    """Expects logarithms of the student, and gets probabilities: -36.5 for equal networks."""
+    q, p = softmax(np.asarray(student, float)), softmax(np.asarray(teacher, float))
+    negentropy = -np.asarray(entropy(p))
+    return 2 * (negentropy - (p * q).sum(axis=-1)).mean()
+
+
 @planted("negative", "factor", **USUAL, factor=-1)
 def has_the_wrong_sign(student, teacher, temperature=TAU):
     return -kd(student, teacher, temperature).mean()

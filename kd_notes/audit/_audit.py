@@ -117,7 +117,7 @@ def _with_model(report: Report, identity: Identity, claimed: float | None) -> Re
     report = weights(report, identity, part)
     report = reduction(report, identity)
     report = ask_gradient(report, identity, path)
-    report = laws(report, identity, part)
+    report = laws(report, identity)
     if part is None:  # then what the loss ought to be is not known
         identity, part = identity._replace(fits=False), NO_LABEL
     return digits(edges(report, identity, part), identity, path)
@@ -127,5 +127,5 @@ def _without_model(report: Report, identity: Identity) -> Report:
     path = Course(identity.model, identity.subject.temperature)
     report = reduction(report, identity)
     report = ask_gradient(report, identity, None)
-    report = laws(report, identity, NO_LABEL)
+    report = laws(report, identity)
     return digits(edges(report, identity, NO_LABEL), identity, path)

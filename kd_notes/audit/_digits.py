@@ -69,10 +69,8 @@ class Accuracy:
 
 
 def _digits(got: FloatArray, expected: FloatArray) -> float:
-    error = np.max(np.abs(got - expected) / np.abs(expected))
-    if not np.isfinite(error):
-        return 0.0
-    return float(np.clip(-np.log10(max(error, 10**-MOST)), 0, MOST))
+    error = np.nan_to_num(np.max(np.abs(got - expected) / np.abs(expected)), nan=1.0)
+    return float(-np.log10(np.clip(error, 10**-MOST, 1.0))) + 0.0  # not -0
 
 
 def digits(report: Report, identity: Identity, path: Course) -> Report:

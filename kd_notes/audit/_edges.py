@@ -116,13 +116,15 @@ def _gradient(identity: Identity, edge: Edge) -> list[Finding]:
     if found is None or found.first is None or np.all(np.isfinite(found.first)):
         return []
     count = int(np.sum(~np.isfinite(found.first)))
-    message = f"{edge.place}: the value is right, and {count} entries of the gradient are not."
+    value = "right" if identity.fits else "finite"
+    message = f"{edge.place}: the value is {value}, and {count} entries of the gradient are not."
     return [finding("edge-gradient", message)]
 
 
 def _one_class(identity: Identity) -> list[Finding]:
     here = probe(12, 2, classes=1, scale=identity.scale)
-    if not identity.fits or identity.model.family.name == "squared_error":
+    family = identity.model.family
+    if not identity.fits or not family.is_named or family.is_error:
         return []
     try:
         got = identity.subject.rows(here)
@@ -149,8 +151,9 @@ def _ignored_index(identity: Identity, part: LabelPart) -> list[Finding]:
     answers = {
         "is left out, and not counted in a mean": two.sum(),
         "costs nothing, and is counted in the mean": two.sum() * 2 / 3,
-        "is left out of the label's part alone": soft + hard,
     }
+    if part.weight:
+        answers["is left out of the label's part alone"] = soft + hard
     found = [text for text, value in answers.items() if np.isclose(got.sum(), value, rtol=1e-6)]
     if got.size > 1 or not found:
         return []

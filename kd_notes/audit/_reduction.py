@@ -55,7 +55,7 @@ def _named(report: Report, identity: Identity) -> Report:
         report = report.adding(
             finding("sum-over-batch", "It is the sum over the examples: 3 cost 3 times as much.")
         )
-    if identity.fits and identity.per_class and not identity.model.family.homogeneous:
+    if identity.fits and identity.per_class and not identity.model.family.is_error:
         report = report.adding(
             finding(
                 "mean-over-classes",

@@ -32,8 +32,11 @@ ROLES: dict[str, set[str]] = {
     },
     "mask": {"mask", "attention_mask", "loss_mask", "token_mask"},
 }
-STUDENT = {"student", "stu", "s", "pred", "preds", "input", "inputs", "output", "outputs"}
-TEACHER = {"teacher", "tea", "t", "target", "targets", "true", "soft"}
+#: What the first two are taken for, by a word of their names: first by the sure ones.
+NETWORKS = (
+    ({"student", "stu", "s"}, {"teacher", "tea", "t"}),
+    ({"pred", "preds", "input", "inputs", "output", "outputs", "logits"}, {"target", "true"}),
+)
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,8 @@ def student_is_first(loss: Callable[..., Any]) -> bool | None:
     if len(names) < 2:
         return None
     first, second = names
-    forward = bool(first & STUDENT or second & TEACHER)
-    backward = bool(first & TEACHER or second & STUDENT)
-    return None if forward == backward else forward
+    for student, teacher in NETWORKS:
+        forward = bool(first & student or second & teacher)
+        if forward != bool(first & teacher or second & student):
+            return forward
+    return None
