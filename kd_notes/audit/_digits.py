@@ -10,6 +10,7 @@ from kd_notes._checks import FloatArray
 from kd_notes.audit._identify import Identity
 from kd_notes.audit._probes import Probe, probe
 from kd_notes.audit._report import Report, finding
+from kd_notes.audit._subject import LossError
 from kd_notes.audit._temperature import Course
 
 DECADES = tuple(10.0**n for n in range(7))
@@ -84,7 +85,7 @@ def digits(report: Report, identity: Identity, path: Course) -> Report:
             continue  # then float64 is the reference
         try:
             table[dtype] = {t: round(accuracy.digits(dtype, t), 1) for t in DECADES}
-        except Exception:  # the loss, or an operation of the library, does not exist in this dtype
+        except LossError:  # the loss, or an operation of the library, does not exist in this dtype
             continue
     limits = {dtype: accuracy.limit(dtype, found) for dtype, found in table.items()}
     report = replace(report, digits=table, three_digits=limits)

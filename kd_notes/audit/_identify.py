@@ -12,7 +12,7 @@ from kd_notes._checks import FloatArray
 from kd_notes.audit._families import FAMILIES, Family
 from kd_notes.audit._fit import Model, Values, fits
 from kd_notes.audit._probes import CLASSES, OTHER_CLASSES, probe
-from kd_notes.audit._subject import Subject, Takes
+from kd_notes.audit._subject import LossError, Subject, Takes
 
 ROWS = 12  # three times as many as a fit has unknowns
 ROUNDS = 5  # of moving the probes to the temperature: from 1 to 30^4
@@ -135,7 +135,7 @@ def _identify(subject: Subject) -> Identity | None:
     for number in range(ROUNDS):
         try:
             values = measure(subject, 10 * number, CLASSES, scale)
-        except Exception:  # it wants another form of its arguments
+        except LossError:  # it wants another form of its arguments
             return None
         if not np.all(np.isfinite(values.differences)) or not np.any(values.differences):
             return None
@@ -216,7 +216,7 @@ def _confirmed(subject: Subject, model: Model, scale: float) -> Identity:
         return identity
     try:
         again = refit(identity, subject, OTHER_CLASSES)
-    except Exception:  # it works for one number of classes only
+    except LossError:  # it works for one number of classes only
         return identity
     ratio = again.factor / model.factor if model.factor else np.nan
     close = 100 * max(bound, model.residual)
