@@ -68,7 +68,12 @@ def identify(subject: Subject, forms: Sequence[tuple[Takes, Takes]] = FORMS) -> 
     """
     found = []
     for takes in forms:
-        identity = _identify(replace(subject, takes=takes))
+        try:
+            identity = _identify(replace(subject, takes=takes))
+        except LossError:  # it wants another form of its arguments
+            if takes == subject.takes:
+                raise
+            continue
         if identity is not None:
             found.append(identity)
             if identity.fits:
@@ -133,10 +138,7 @@ def _identify(subject: Subject) -> Identity | None:
     """Fit, moving the probes to where the divergence shows, until they are there."""
     scale = subject.temperature or 1.0
     for number in range(ROUNDS):
-        try:
-            values = measure(subject, 10 * number, CLASSES, scale)
-        except LossError:  # it wants another form of its arguments
-            return None
+        values = measure(subject, 10 * number, CLASSES, scale)
         if not np.all(np.isfinite(values.differences)) or not np.any(values.differences):
             return None
         model = _best(subject, values, scale)
