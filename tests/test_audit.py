@@ -181,6 +181,26 @@ def test_wrong_options_raise(options, message):
         audit(kd_loss, **options)
 
 
+@pytest.mark.parametrize("loss", [3, Report])
+def test_what_is_no_function_raises(loss):
+    with pytest.raises(TypeError, match=r"loss must be a function or an instance .*; got"):
+        audit(loss)
+
+
+def test_the_order_is_found_by_the_gradient_where_names_do_not_tell():
+    torch = pytest.importorskip("torch")
+
+    def first(a, b):
+        return torch.nn.functional.mse_loss(a, b.detach())
+
+    def second(a, b):
+        return torch.nn.functional.mse_loss(a.detach(), b)
+
+    assert audit(first, backend="torch").student_first
+    assert not audit(second, backend="torch").student_first
+    assert audit(first, backend="torch", student_first=False).has("no-gradient")
+
+
 # The report
 
 
@@ -192,7 +212,7 @@ def report():
 def test_a_report_prints_its_answers_and_findings(report):
     text = str(report)
     assert text.startswith("is_averaged_over_classes (numpy)")
-    for part in ["forward_kl", "reduction", "mean", "warning mean-over-classes", "5 times"]:
+    for part in ["forward_kl", "reduction", "mean", "warning mean-over-classes", "for 1000"]:
         assert part in text
     assert max(map(len, text.splitlines())) <= 88
 

@@ -81,10 +81,9 @@ def as_text(report: Report) -> str:
     lines = [f"{report.name} ({report.backend})"]
     lines += [f"  {question:{width}}  {answer}" for question, answer in rows]
     for found in report.findings:
-        text = f"{found.severity} {found.code}: {found.message} See {found.section}"
-        lines += textwrap.wrap(
-            text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-        )
+        text = f"{found.severity} {found.code}: {found.message}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        lines.append(f"  {found.section}")
     return "\n".join(lines)
 
 
