@@ -217,6 +217,30 @@ def test_a_report_prints_its_answers_and_findings(report):
     assert max(map(len, text.splitlines())) <= 88
 
 
+@pytest.mark.parametrize(
+    ("name", "summary"),
+    [
+        ("is_right", "τ² × forward KL at τ = 4, averaged over the examples"),
+        ("is_half_of_it", "0.5 × τ² × forward KL at τ = 4, averaged over the examples"),
+        ("is_multiplied_by_tau", "τ × forward KL at τ = 4, averaged over the examples"),
+        ("is_summed", "τ² × forward KL at τ = 4, summed over the examples"),
+        ("is_logit_matching", "0.5 × squared error, for each example"),
+        ("is_renyi_of_order_2", "no divergence that has a name here"),
+        (
+            "is_jensen_shannon_0.1_at_1",
+            "jensen shannon (β = 0.1) at τ = 1, averaged over the examples",
+        ),
+        (
+            "weighs_the_labels",
+            "0.3 × cross-entropy on the label + 0.7 × τ² × forward KL at τ = 4, "
+            "averaged over the examples",
+        ),
+    ],
+)
+def test_the_summary_is_one_line(name, summary):
+    assert audit(LOSSES[name].loss).summary == summary
+
+
 def test_a_report_is_two_tables_of_markdown(report):
     lines = report.to_markdown().splitlines()
     blank = lines.index("")

@@ -53,7 +53,8 @@ def show(report: Report, console: Any) -> None:
 
     from kd_notes.audit._render import facts
 
-    answers = Table(title=f"{report.name} ({report.backend})", show_header=False)
+    console.print(f"[bold]{escape(report.name)}[/bold]: {escape(report.summary)}")
+    answers = Table(show_header=False)
     for question, answer in facts(report):
         answers.add_row(question, answer)
     console.print(answers)

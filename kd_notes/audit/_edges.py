@@ -79,7 +79,7 @@ def _at(identity: Identity, part: LabelPart, edge: Edge, is_bounded: bool) -> li
         return []
     if wrong is None:
         return _gradient(identity, edge) if np.all(np.isfinite(got)) else []
-    truth = f", where the truth is {expected[wrong]:.6g}" if identity.fits else ""
+    truth = f" where it ought to be {expected[wrong]:.6g}" if identity.fits else ""
     return [finding(edge.code, f"{edge.place}: it gives {got[wrong]:.6g}{truth}.")]
 
 
