@@ -127,6 +127,14 @@ def test_the_size_of_an_epsilon_and_of_a_clip():
         assert number == pytest.approx(size, rel=0.2)
 
 
+def test_a_gradient_says_how_it_is_wrong():
+    pytest.importorskip("torch")
+    found = audit(LOSSES["detaches_the_students_weights"].loss).findings[0]
+    assert found.message.startswith("The gradient is off the derivative of the value by")
+    found = audit(LOSSES["multiplies_the_value_after_the_gradient"].loss).findings[0]
+    assert found.message == "The gradient is 0.0625 times the derivative of the value."
+
+
 def test_the_weights_of_a_loss_with_labels():
     assert audit(LOSSES["is_right_with_labels"].loss).weights == Weights(
         pytest.approx(0.7), pytest.approx(0.3), pytest.approx(1), "teacher", True
