@@ -91,6 +91,25 @@ def test_an_audit_takes_less_than_ten_seconds_of_one_core(name):
     assert time.process_time() - start < 10
 
 
+@pytest.mark.parametrize(
+    ("name", "summary"),
+    [
+        ("kd_loss", "τ² × forward KL at τ = 1, for each example"),
+        ("regularized_logit_matching_loss", "half the variance, for each example"),
+        ("logit_matching_loss", "0.5 × squared error, for each example"),
+        ("kl_divergence", "reverse KL at τ = 1, for each example"),
+        (
+            "knowledge_distillation_loss",
+            "0.7 × cross-entropy on the label + 0.3 × τ² × forward KL at τ = 4, for each example",
+        ),
+    ],
+)
+def test_nothing_is_wrong_with_the_librarys_own_losses(name, summary):
+    report = audit(getattr(kd_notes, name))
+    assert report.summary == summary
+    assert {finding.severity for finding in report.findings} <= HARMLESS
+
+
 def test_arguments_are_not_shared_with_the_loss():
     report = audit(LOSSES["subtracts_the_top_in_place"].loss)
     assert [finding.code for finding in report.findings] == ["changes-input"]
@@ -236,7 +255,7 @@ def test_a_report_prints_its_answers_and_findings(report):
         ("is_renyi_of_order_2", "no divergence that has a name here"),
         (
             "is_jensen_shannon_0.1_at_1",
-            "jensen shannon (β = 0.1) at τ = 1, averaged over the examples",
+            "Jensen-Shannon divergence (β = 0.1) at τ = 1, averaged over the examples",
         ),
         (
             "weighs_the_labels",

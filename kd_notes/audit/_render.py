@@ -6,6 +6,8 @@ import html
 import textwrap
 from typing import TYPE_CHECKING
 
+from kd_notes.audit._families import SPOKEN
+
 if TYPE_CHECKING:
     from kd_notes.audit._report import Report
 
@@ -37,7 +39,7 @@ def summary(report: Report) -> str:
 
 
 def _name(report: Report) -> str:
-    name = report.divergence.replace("_", " ").replace(" kl", " KL")
+    name = SPOKEN[report.divergence]
     if report.parameter is None:
         return name
     letter = "β" if report.divergence == "jensen_shannon" else "α"
