@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,11 @@ def test_a_crash_says_what_was_raised_and_what_is_missing():
     report = audit(LOSSES["raises"].loss)
     assert "RuntimeError: the teacher is on holiday" in report.findings[0].message
     assert "beta_schedule" in audit(LOSSES["needs_more"].loss).findings[0].message
+
+
+def test_a_partial_has_the_name_of_its_function():
+    report = audit(partial(LOSSES["needs_more"].loss, beta_schedule=1))
+    assert (report.name, report.divergence) == ("needs_more", "forward_kl")
 
 
 def test_a_crash_in_the_middle_is_a_finding():
@@ -274,6 +280,13 @@ def test_a_report_is_two_tables_of_markdown(report):
     assert {line.count("|") for line in lines[:blank]} == {3}
     assert {line.count("|") for line in lines[blank + 1 :]} == {5}
     assert "| warning | `mean-over-classes` |" in report.to_markdown()
+
+
+def test_a_report_of_a_crash_has_no_answers():
+    report = audit(LOSSES["raises"].loss)
+    first, second, *findings = str(report).splitlines()
+    assert (first, second) == ("raises (unknown)", "  could not be asked what it is")
+    assert findings[0].startswith("defect crash: On two examples")
 
 
 def test_a_report_is_html_without_what_a_function_calls_itself():
