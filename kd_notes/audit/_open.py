@@ -1,4 +1,4 @@
-"""Can it be called, and does it answer the same question twice in the same way."""
+"""Whether a loss can be called, and answers the same question twice in the same way."""
 
 from __future__ import annotations
 
