@@ -70,8 +70,9 @@ class Accuracy:
 
 
 def _digits(got: FloatArray, expected: FloatArray) -> float:
-    error = np.nan_to_num(np.max(np.abs(got - expected) / np.abs(expected)), nan=1.0)
-    return float(-np.log10(np.clip(error, 10**-MOST, 1.0))) + 0.0  # not -0
+    """Return the digits of the worst value, in relation to the values' mean size."""
+    error = np.abs(got - expected).max() / np.abs(expected).mean()
+    return float(-np.log10(np.clip(np.nan_to_num(error, nan=1.0), 10**-MOST, 1.0))) + 0.0  # not -0
 
 
 def digits(report: Report, identity: Identity, path: Course) -> Report:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from kd_notes._checks import FloatArray
-from kd_notes.audit._identify import WITH_EPSILON, Identity
-from kd_notes.audit._probes import Probe, probe
+from kd_notes.audit._families import Formula, Networks
+from kd_notes.audit._fit import Model, fits
+from kd_notes.audit._identify import WITH_EPSILON, Identity, measure
+from kd_notes.audit._probes import CLASSES, Probe, probe
 from kd_notes.audit._report import Report, finding
 from kd_notes.audit._subject import LossError
 
 SHARE = 100.0  # times epsilon: the probes have probabilities above a hundredth for the most part
+ROUNDS = 3
 NEAR, FAR = 60.0, 300.0  # below the top logit, over the temperature: e^-300 is a normal number
 
 
@@ -25,12 +29,36 @@ class Epsilon(NamedTuple):
 
 
 def allowing(identity: Identity, found: Epsilon | None) -> Identity:
-    """Return the identity with what an epsilon may leave of the values held to be nothing."""
+    """Return the identity fitted with the epsilon inside, and its effect held to be nothing."""
     if found is None or identity.model.residual > WITH_EPSILON:
         return identity
     bound = max(identity.tolerance, SHARE * found.size)
-    fits = identity.fits or identity.model.residual < bound
-    return identity._replace(fits=fits, tolerance=bound)
+    if identity.fits or not found.is_added:
+        return identity._replace(tolerance=bound)
+    size, model = found.size, identity.model
+    for _ in range(ROUNDS):  # a better model gives a better epsilon, and this a better model
+        model = _refitted(identity, size)
+        size = _smallest(identity._replace(model=model), found.network) or size
+    fit = model.residual < identity.tolerance
+    return identity._replace(model=model, fits=fit, tolerance=bound)
+
+
+def _refitted(identity: Identity, size: float) -> Model:
+    """Fit again with the epsilon in one logarithm, in both, or in all probabilities."""
+    family, scale = identity.model.family, identity.scale
+    values = measure(identity.subject, 600, CLASSES, scale)
+    places = [("log_q",), ("log_p",), ("log_q", "log_p"), ("log_q", "log_p", "q", "p")]
+    families = [family._replace(terms=_with(family.terms, size, place)) for place in places]
+    return replace(fits(values, scale, families)[0], family=family)
+
+
+def _with(terms: Formula, size: float, places: tuple[str, ...]) -> Formula:
+    def changed(n: Networks, parameter: FloatArray) -> FloatArray:
+        q, p = n.q + size, n.p + size
+        given = {"q": q, "p": p, "log_q": np.log(q), "log_p": np.log(p)}
+        return terms(n._replace(**{place: given[place] for place in places}), parameter)
+
+    return changed
 
 
 def epsilon(identity: Identity) -> Epsilon | None:
@@ -79,13 +107,17 @@ def _smallest(identity: Identity, network: str) -> float | None:
     if abs(got[1] - got[0]) > 0.01 * abs(expected[1] - expected[0]):
         return None
     depth = FAR - (expected[1] - got[1]) / slope
-    others = np.exp(probe(14, 1).student[0, 1:]).sum()
-    return float(1 / (1 + others * np.exp(depth)))
+    return float(1 / (1 + _others() * np.exp(depth)))
+
+
+def _others() -> float:
+    """Return the sum of the exponentials of the classes that do not fall."""
+    return float(np.exp(probe(14, 1).student[0, 1:]).sum())
 
 
 def _is_added(identity: Identity, network: str, size: float) -> bool:
     """Ask at a probability of 10 epsilon: added, it makes a tenth; a clip makes none."""
-    above = -np.log(10 * size)
+    above = -np.log(10 * size * _others())
     expected, got = _measure(identity, network, [above, above - 0.01])
     slope = (expected[0] - expected[1]) / 0.01
     return bool(abs((expected[0] - got[0]) / slope) > 0.03)

@@ -103,7 +103,8 @@ def _half_variance(n: Networks, _: FloatArray) -> FloatArray:
 
 
 def _of_top(n: Networks, _: FloatArray) -> FloatArray:
-    return np.where(n.t == n.t.max(axis=-1, keepdims=True), -n.log_q, 0)
+    is_top = np.arange(n.t.shape[-1]) == n.t.argmax(axis=-1)[..., np.newaxis]
+    return np.where(is_top, -n.log_q, 0)
 
 
 def _mixed(n: Networks, weight: FloatArray) -> FloatArray:

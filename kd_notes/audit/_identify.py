@@ -18,8 +18,9 @@ from kd_notes.audit._subject import LossError, Subject, Takes
 ROWS = 12  # three times as many as a fit has unknowns
 ROUNDS = 5  # of moving the probes to the temperature: from 1 to 30^4
 WITH_EPSILON = 0.03  # an epsilon inside a logarithm may leave so much; see `_epsilon`
+EQUAL = 1e-11  # a residual that is rounding
 HOPELESS = 0.2  # no family comes so near at another scale, unless it has reached its limit
-EXTREME = 50.0  # a temperature, over the scale, at which a softmax is a maximum or constant
+EXTREME = 20.0  # a temperature, over the scale, at which a softmax is a maximum or constant
 FORMS: tuple[tuple[Takes, Takes], ...] = (
     ("logits", "logits"),
     ("log_probabilities", "log_probabilities"),
@@ -99,12 +100,12 @@ def measure(subject: Subject, seed: int, classes: int, scale: float) -> Values:
     return Values(here.student, here.teacher, other.teacher, differences)
 
 
-def extra(subject: Subject, model: Model, scale: float) -> FloatArray:
-    """Return what each student pays beside the divergence, exactly 0 where that is rounding."""
+def extra(subject: Subject, model: Model, scale: float, allowed: float = 0.0) -> FloatArray:
+    """Return what each student pays beside the divergence, exactly 0 if all of it is allowed."""
     here = probe(100, ROWS, CLASSES, scale)
     values = subject.rows(here)
     rest = values - model.value(*here[:2])
-    bound = 10 * max(tolerance(subject), model.residual) * np.abs(values).max()
+    bound = 10 * max(tolerance(subject), model.residual, allowed) * np.abs(values).max()
     return np.where(np.abs(rest).max() < bound, 0.0, rest)
 
 
@@ -163,7 +164,8 @@ def _best(subject: Subject, values: Values, scale: float) -> Model:
     """Try the families without a parameter first; they are enough for most losses."""
     simple = fits(values, scale, [f for f in FAMILIES if f.is_named and not f.starts])
     model = _simplest(subject, simple, scale)
-    if model.residual < 1e-9 and not np.any(extra(subject, model, scale)):
+    is_exact = model.residual < EQUAL and _is_plausible(subject, model, scale)
+    if is_exact and not np.any(extra(subject, model, scale)):
         return model
     together = sorted([*simple, *fits(values, scale)], key=lambda m: m.residual)
     return _simplest(subject, together, scale)
@@ -171,7 +173,7 @@ def _best(subject: Subject, values: Values, scale: float) -> Model:
 
 def _simplest(subject: Subject, models: list[Model], scale: float) -> Model:
     """Return, of models that fit equally, one that adds nothing for the student, or the first."""
-    bound = max(100 * models[0].residual, tolerance(subject))
+    bound = max(100 * models[0].residual, EQUAL)
     equal = [_with_normalizer(subject, m, scale) for m in models if m.residual <= bound]
     equal = [m for m in equal if _is_plausible(subject, m, scale)] or equal
     equal.sort(key=lambda model: FAMILIES.index(model.family))

@@ -38,7 +38,7 @@ def label_part(identity: Identity) -> LabelPart | None:
     which gives the weight over the temperature; the normalizer, whatever the label, the rest.
     """
     here = probe(100, ROWS, scale=identity.scale)
-    rest = extra(identity.subject, identity.model, identity.scale)
+    rest = extra(identity.subject, identity.model, identity.scale, identity.tolerance)
     if not np.any(rest):
         return NO_LABEL
     slope = _slope(identity, here)
@@ -85,7 +85,7 @@ def labels(report: Report, identity: Identity, part: LabelPart | None) -> Report
 
 
 def _unexplained(identity: Identity) -> Finding:
-    rest = extra(identity.subject, identity.model, identity.scale)
+    rest = extra(identity.subject, identity.model, identity.scale, identity.tolerance)
     if np.ptp(rest) < _bound(identity, rest):
         return finding("not-zero-at-match", f"It is {rest[0]:.6g} for equal networks.")
     return finding(
