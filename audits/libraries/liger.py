@@ -1,0 +1,43 @@
+"""Liger, whose distillation losses are plain PyTorch."""
+
+import torch
+from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
+
+from audits.case import FLOAT32_DIGITS, case
+from kd_notes.divergences import JensenShannon
+from kd_notes.torch import kd_loss
+
+DISTRIBUTION = "liger-kernel"
+
+
+def liger(student, teacher, labels, **options):
+    """Call the loss with the logits as the hidden states and a head that leaves them as they are."""
+    head = torch.eye(student.shape[-1], dtype=student.dtype)
+    loss = LigerFusedLinearJSDLoss(compiled=False, **options)
+    return loss(student, head, teacher, head, labels)
+
+
+@case(FLOAT32_DIGITS)
+def jsd(student, teacher, labels, temperature=4.0):
+    """`LigerFusedLinearJSDLoss`, its default `beta=0.5`, the soft part"""
+    weights = {"weight_hard_loss": 0.0, "weight_soft_loss": 1.0}
+    return liger(student, teacher, labels, temperature=temperature, **weights)
+
+
+@jsd.equals
+def _(student, teacher, labels, temperature):
+    divergence = JensenShannon(0.5, normalized=False)
+    return kd_loss(student, teacher, temperature, divergence=divergence, scaled=False).mean()
+
+
+@case(FLOAT32_DIGITS)
+def jsd_with_labels(student, teacher, labels, temperature=4.0):
+    """`LigerFusedLinearJSDLoss`, its default weights"""
+    return liger(student, teacher, labels, temperature=temperature)
+
+
+@jsd_with_labels.equals
+def _(student, teacher, labels, temperature):
+    divergence = JensenShannon(0.5, normalized=False)
+    soft = kd_loss(student, teacher, temperature, divergence=divergence, scaled=False).mean()
+    return 0.5 * torch.nn.functional.cross_entropy(student, labels) + 0.5 * soft

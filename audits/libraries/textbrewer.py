@@ -1,0 +1,37 @@
+"""The library TextBrewer."""
+
+import torch
+from torch.distributions import Categorical
+
+from audits.case import case
+from audits.imports import without_init
+from kd_notes.torch import kd_loss
+
+without_init("textbrewer")
+from textbrewer.losses import kd_ce_loss, kd_mse_loss  # noqa: E402
+
+DISTRIBUTION = "textbrewer"
+
+
+@case()
+def cross_entropy(student, teacher, temperature=4.0):
+    """`kd_ce_loss`"""
+    return kd_ce_loss(student, teacher, temperature)
+
+
+@cross_entropy.equals
+def _(student, teacher, temperature):
+    kd = kd_loss(student, teacher, temperature, scaled=False)
+    return (kd + Categorical(logits=teacher / temperature).entropy()).mean()
+
+
+@case()
+def squared_error(student, teacher, temperature=4.0):
+    """`kd_mse_loss`"""
+    return kd_mse_loss(student, teacher, temperature)
+
+
+@squared_error.equals
+def _(student, teacher, temperature):
+    shift = (student - teacher).mean(-1)  # which no softmax sees
+    return (2 * kd_loss(student, teacher, torch.inf) + shift**2).mean() / temperature**2

@@ -1,0 +1,37 @@
+"""Google Tunix, which computes with JAX."""
+
+import jax
+
+from audits.case import FLOAT32_DIGITS, case
+from audits.imports import without_init
+from kd_notes.torch import KnowledgeDistillationLoss
+
+without_init("tunix", "tunix.distillation", "tunix.distillation.strategies")
+from tunix.distillation.strategies.logit import LogitStrategy  # noqa: E402
+
+jax.config.update("jax_enable_x64", True)
+
+DISTRIBUTION = "google-tunix"
+
+
+def tunix_loss(student, teacher, labels, temperature, alpha):
+    """Return the loss of a strategy on logits that are there already."""
+    strategy = LogitStrategy(None, None, None, temperature, alpha)
+    one_hot = jax.nn.one_hot(labels, student.shape[-1])
+    return strategy.compute_loss(student, teacher, one_hot)[0]
+
+
+def gradient(student, teacher, labels, temperature=4.0, alpha=0.7):
+    """Return the student's gradient."""
+    return jax.grad(tunix_loss)(student, teacher, labels, temperature, alpha)
+
+
+@case(FLOAT32_DIGITS, gradient=gradient)
+def logit_strategy(student, teacher, labels, temperature=4.0, alpha=0.7):
+    """`LogitStrategy`"""
+    return tunix_loss(student, teacher, labels, temperature, alpha)
+
+
+@logit_strategy.equals
+def _(student, teacher, labels, temperature, alpha):
+    return KnowledgeDistillationLoss(temperature, alpha)(student, teacher, labels)
