@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
 import numpy as np
 
 from kd_notes.audit._digits import digits
-from kd_notes.audit._edges import edges, epsilon, small_probabilities
+from kd_notes.audit._edges import edges
+from kd_notes.audit._epsilon import epsilon, small_probabilities
 from kd_notes.audit._gradient import gradient as ask_gradient
 from kd_notes.audit._identify import FLOAT32_TOLERANCE, FORMS, WITH_EPSILON, Identity, identify
-from kd_notes.audit._labels import LabelPart, label_part, labels, weights
+from kd_notes.audit._labels import NO_LABEL, label_part, labels, weights
 from kd_notes.audit._laws import dependence, laws
 from kd_notes.audit._open import check_calls, order, subject_of
 from kd_notes.audit._reduction import reduction
@@ -37,44 +38,48 @@ def audit(
 ) -> Report:
     """Find out by experiment what a distillation loss computes."""
     name = getattr(loss, "__name__", type(loss).__name__)
+    forms = FORMS if takes is None else (((takes, takes) if isinstance(takes, str) else takes),)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        subject = subject_of(loss, temperature, backend, gradient, keywords or {})
+        subject = subject_of(loss, temperature, backend, gradient, keywords or {}, forms)
         if isinstance(subject, Finding):
             return Report(name).adding(subject)
         report = Report(name, subject.backend.name)
         if found := check_calls(subject):
             return report.adding(*found)
         first, found = order(subject, student_first)
-        report = replace(report, student_first=first).adding(*found)
+        subject, report = replace(subject, student_first=first), report.adding(*found)
         if not first:
             report = report.adding(finding("teacher-first", "Its first argument is the teacher."))
-        return _questions(report, replace(subject, student_first=first), temperature, takes)
+        return _questions(replace(report, student_first=first), subject, temperature, forms)
 
 
 def _questions(
     report: Report,
     subject: Subject,
     claimed: float | None,
-    takes: Takes | tuple[Takes, Takes] | None,
+    forms: Sequence[tuple[Takes, Takes]],
 ) -> Report:
-    if found := dependence(subject):
-        report = report.adding(*found)
-        if not report.has("ignores-classes"):
-            return report
-    forms = FORMS if takes is None else (((takes, takes) if isinstance(takes, str) else takes),)
-    try:
-        identity = identify(subject, forms)
-    except ArithmeticError as error:
-        return report.adding(finding("not-finite", f"On ordinary logits {error}."))
+    report = report.adding(*dependence(subject))
+    if (
+        report.has("ignores-student")
+        or report.has("ignores-teacher")
+        or report.has("batch-not-rows")
+    ):
+        return report
+    identity = identify(subject, forms)
+    if identity is None:
+        message = "On ordinary logits it is nan or infinite."
+        return report.adding(finding("not-finite", message))
     found_epsilon = epsilon(identity)
     if found_epsilon is not None and identity.model.residual < WITH_EPSILON:
         bound = max(identity.tolerance, 100 * found_epsilon.size)
         fits = identity.fits or identity.model.residual < bound
         identity = identity._replace(fits=fits, tolerance=bound)
     report = _identified(report, identity)
-    report = small_probabilities(report, found_epsilon if identity.fits else None)
-    return _with_model(report, identity, claimed)
+    if not identity.fits:
+        return _without_model(report, identity)
+    return _with_model(small_probabilities(report, found_epsilon), identity, claimed)
 
 
 def _identified(report: Report, identity: Identity) -> Report:
@@ -93,7 +98,7 @@ def _identified(report: Report, identity: Identity) -> Report:
     report = replace(
         report,
         divergence=cast(DivergenceName, family.name),
-        parameter=snapped(model.parameter) if family.starts else None,
+        parameter=snapped(model.parameter, model.residual) if family.starts else None,
         takes=student_takes,
         teacher_takes=teacher_takes,
     )
@@ -105,16 +110,22 @@ def _identified(report: Report, identity: Identity) -> Report:
 
 
 def _with_model(report: Report, identity: Identity, claimed: float | None) -> Report:
-    part = label_part(identity) if identity.fits else None
-    path = (
-        course(identity) if identity.fits else Course(identity.model, identity.subject.temperature)
-    )
-    if identity.fits:
-        report = labels(report, identity, part)
-        report = ask_temperature(report, identity, path, part, claimed)
-        report = weights(report, identity, part)
+    part = label_part(identity)
+    path = course(identity, part or NO_LABEL)
+    report = labels(report, identity, part)
+    report = ask_temperature(report, identity, path, part, claimed)
+    report = weights(report, identity, part)
     report = reduction(report, identity)
-    report = ask_gradient(report, identity, path if identity.fits else None)
-    report = laws(report, identity, part if identity.fits else LabelPart())
-    report = edges(report, identity, part)
-    return digits(report, identity, path, part or LabelPart())
+    report = ask_gradient(report, identity, path)
+    report = laws(report, identity, part)
+    if part is None:  # then what the loss ought to be is not known
+        identity, part = identity._replace(fits=False), NO_LABEL
+    return digits(edges(report, identity, part), identity, path)
+
+
+def _without_model(report: Report, identity: Identity) -> Report:
+    path = Course(identity.model, identity.subject.temperature)
+    report = reduction(report, identity)
+    report = ask_gradient(report, identity, None)
+    report = laws(report, identity, NO_LABEL)
+    return digits(edges(report, identity, NO_LABEL), identity, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 
@@ -24,8 +24,10 @@ class Gradients(NamedTuple):
 class Backend(Protocol):
     """How arrays of one library are made, read and differentiated."""
 
-    name: str
-    dtypes: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtypes(self) -> tuple[str, ...]: ...
 
     def array(self, values: NDArray[Any], dtype: str) -> Any: ...
     def read(self, result: Any) -> FloatArray: ...
@@ -86,14 +88,14 @@ class PyTorch:
         return Gradients(*(None if grad is None else self.read(grad) for grad in found))
 
 
-def backends(name: str | None) -> list[Backend]:
-    """Return the backend of a name, or all that are installed, NumPy first.
+def backends(name: str | None) -> Iterator[Backend]:
+    """Yield the backend of a name, or all that are installed, NumPy first.
 
     Most functions of PyTorch refuse a NumPy array, while many of NumPy's accept a tensor.
     """
     if name not in (None, "numpy", "torch"):
         raise ValueError(f"backend must be 'numpy', 'torch' or None; got {name!r}")
-    found: list[Backend] = [NumPy()] if name != "torch" else []
+    if name != "torch":
+        yield NumPy()
     if name == "torch" or (name is None and find_spec("torch")):
-        found.append(PyTorch())
-    return found
+        yield PyTorch()

@@ -1,4 +1,4 @@
-"""How many digits are right, by dtype and temperature?"""
+"""How many digits are right, by dtype and temperature."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from kd_notes._checks import FloatArray
 from kd_notes.audit._identify import Identity
-from kd_notes.audit._labels import LabelPart
 from kd_notes.audit._probes import Probe, probe
 from kd_notes.audit._report import Report, finding
 from kd_notes.audit._temperature import Course
@@ -26,7 +25,6 @@ class Accuracy:
 
     identity: Identity
     path: Course
-    part: LabelPart
 
     def digits(self, dtype: str, temperature: float) -> float:
         """Return the digits of the worst of a few examples, in the dtype's own logits."""
@@ -44,7 +42,8 @@ class Accuracy:
     def _expected(self, here: Probe, temperature: float) -> FloatArray:
         if self.identity.fits:
             divergence = self.path.at(temperature).exact(here.student, here.teacher)
-            return np.asarray(divergence + self.part.value(here.student, here.labels))
+            part = self.path.label_part(temperature)
+            return np.asarray(divergence + part.value(here.student, here.labels))
         subject = self.identity.subject
         if self.path.given is not None:
             subject = replace(subject, temperature=temperature)
@@ -76,11 +75,11 @@ def _digits(got: FloatArray, expected: FloatArray) -> float:
     return float(np.clip(-np.log10(max(error, 10**-MOST)), 0, MOST))
 
 
-def digits(report: Report, identity: Identity, path: Course, part: LabelPart) -> Report:
+def digits(report: Report, identity: Identity, path: Course) -> Report:
     """Count the digits of each dtype in every decade up to a million."""
     if identity.subject.takes != ("logits", "logits"):
         return report  # rounded probabilities do not sum to one: the truth is not defined
-    accuracy = Accuracy(identity, path, part)
+    accuracy = Accuracy(identity, path)
     table: dict[str, dict[float, float]] = {}
     for dtype in identity.subject.backend.dtypes:
         if dtype == "float64" and not identity.fits:

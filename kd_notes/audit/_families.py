@@ -83,8 +83,9 @@ def _alpha(n: Networks, alpha: FloatArray) -> FloatArray:
 
 
 def _half_variance(n: Networks, _: FloatArray) -> FloatArray:
-    d = n.s - n.t
-    return (d - d.mean(axis=-1, keepdims=True)) ** 2 / (2 * d.shape[-1])
+    d: FloatArray = n.s - n.t
+    squares: FloatArray = (d - d.mean(axis=-1, keepdims=True)) ** 2 / (2 * d.shape[-1])
+    return squares
 
 
 def _mixed(n: Networks, weight: FloatArray) -> FloatArray:

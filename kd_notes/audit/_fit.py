@@ -23,6 +23,8 @@ SLOPE_STEP = 1e-5  # of a central difference: its error, 1e-10, only slows the l
 OCTAVES = np.arange(-3.0, 5.5, 0.5)  # of the student's temperature, beside the probes' scale
 RATIOS = np.array([1.0, 0.25, 0.5, 0.7, 1.4, 2.0, 4.0])  # the teacher's temperature over it
 EXACT = 1e-13  # a residual beyond which nothing improves
+SETTLED = 0.999  # times the residual before: a step that brings less is the last
+LARGEST_DAMPING = 1e6  # where the steps are too short to be worth a trial
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,13 @@ class Values(NamedTuple):
 
 def fits(values: Values, scale: float, families: Sequence[Family] = FAMILIES) -> list[Model]:
     """Return the best models, the best first."""
-    fitted = [
-        _Fit(family, values, point)
-        for family in families
-        for point in _starts(family, values, scale)
-    ]
-    for fit in fitted:
-        fit.refine(FIRST_STEPS)
-    best = sorted(fitted, key=_Fit.residual)[:KEPT]
+    begun: dict[Family, _Fit] = {}
+    for family in families:
+        fitted = [_Fit(family, values, point) for point in _starts(family, values, scale)]
+        for fit in fitted:
+            fit.refine(FIRST_STEPS)
+        begun[family] = min(fitted, key=_Fit.residual)
+    best = sorted(begun.values(), key=_Fit.residual)[:KEPT]
     for fit in best:
         fit.refine(LAST_STEPS)
     return [fit.model() for fit in sorted(best, key=_Fit.residual)]
@@ -128,12 +129,14 @@ class _Fit:
 
     def refine(self, steps: int) -> None:
         for _ in range(steps):
-            if self.residual() < EXACT or self.damping > 1e6:
+            if self.residual() < EXACT or self.damping > LARGEST_DAMPING:
                 break
-            point = self._moved()
+            point, before = self._moved(), self.residual()
             at = _projected(self.family, self.values, point[np.newaxis])
-            if at.residuals[0] < self.residual():
+            if at.residuals[0] < before:
                 self.point, self.at, self.damping = point, at, self.damping / 10
+                if self.residual() > SETTLED * before:
+                    self.damping = np.inf
             else:
                 self.damping *= 10
 

@@ -1,4 +1,4 @@
-"""Is the gradient the derivative of the value, and who gets one?"""
+"""Is the gradient the derivative of the value, and who gets one."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _differences(subject: Subject, here: Probe, step: float) -> FloatArray:
 
 def _power(report: Report, identity: Identity, path: Course | None, ratio: float) -> float | None:
     """Return the gradient's power of τ: its ratio at another temperature tells, or a factor."""
-    if path is None or report.value_power is None and path.given is not None:
+    if path is None or (report.value_power is None and path.given is not None):
         return None
     if path.given is None:
         return power_of(identity.factor * ratio, report)

@@ -1,4 +1,4 @@
-"""Which divergence is it, of what, at which temperatures, times what?"""
+"""Which divergence it is, of what, at which temperatures, times what."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from kd_notes.audit._probes import CLASSES, OTHER_CLASSES, probe
 from kd_notes.audit._subject import Subject, Takes
 
 ROWS = 12  # three times as many as a fit has unknowns
+ROUNDS = 5  # of moving the probes to the temperature: from 1 to 30^4
 TOLERANCE = 1e-6  # of the residual: families differ by 1e-2 on the probes, float64 by 1e-13
 FLOAT32_TOLERANCE = 1e-4  # the same for a loss that rounds to float32, 6e-8, inside
-WITH_EPSILON = 0.03  # an epsilon inside a logarithm may leave so much; see `_edges`
+WITH_EPSILON = 0.03  # an epsilon inside a logarithm may leave so much; see `_epsilon`
 FORMS: tuple[tuple[Takes, Takes], ...] = (
     ("logits", "logits"),
     ("log_probabilities", "log_probabilities"),
@@ -31,6 +32,8 @@ class Identity(NamedTuple):
 
     Attributes
     ----------
+    subject
+        The loss, given the form of its arguments for which the model fits.
     model
         The best one, whether or not it fits.
     fits
@@ -56,6 +59,22 @@ class Identity(NamedTuple):
         return self.model.factor * (CLASSES if self.per_class else 1)
 
 
+def identify(subject: Subject, forms: Sequence[tuple[Takes, Takes]] = FORMS) -> Identity | None:
+    """Return the first form of the arguments for which a family fits, or nearly fits.
+
+    If there is none, it is the first that the loss accepts; None if it is finite for no form.
+    """
+    found = []
+    for takes in forms:
+        identity = _identify(replace(subject, takes=takes))
+        if identity is not None:
+            found.append(identity)
+            if identity.fits:
+                return identity
+    near = [identity for identity in found if identity.model.residual < WITH_EPSILON]
+    return next(iter([*near, *found]), None)
+
+
 def measure(subject: Subject, seed: int, classes: int, scale: float) -> Values:
     """Return what the loss adds for one teacher beside another, on normal logits."""
     here, other = (probe(s, ROWS, classes, scale) for s in (seed, seed + 1))
@@ -64,18 +83,23 @@ def measure(subject: Subject, seed: int, classes: int, scale: float) -> Values:
     return Values(here.student, here.teacher, other.teacher, differences)
 
 
-def identify(subject: Subject, forms: Sequence[tuple[Takes, Takes]] = FORMS) -> Identity:
-    """Return the first form of the arguments for which a family fits, else the best fit of all."""
-    found = []
-    for takes in forms:
-        identity = _identify(replace(subject, takes=takes))
-        if identity is not None:
-            found.append(identity)
-            if identity.fits:
-                return identity
-    if not found:
-        raise ArithmeticError("the loss is not finite, or the same for all teachers")
-    return min(found, key=lambda identity: identity.model.residual)
+def extra(subject: Subject, model: Model, scale: float) -> FloatArray:
+    """Return what each student pays beside the divergence, exactly 0 where that is rounding."""
+    here = probe(100, ROWS, CLASSES, scale)
+    values = subject.rows(here)
+    rest = values - model.value(*here[:2])
+    bound = 10 * max(tolerance(subject), model.residual) * np.abs(values).max()
+    return np.where(np.abs(rest).max() < bound, 0.0, rest)
+
+
+def refit(identity: Identity, subject: Subject, classes: int = CLASSES) -> Model:
+    """Return the same family fitted again, at another temperature, weight or number of classes."""
+    scale = identity.scale
+    if subject.temperature and identity.subject.temperature:
+        scale *= subject.temperature / identity.subject.temperature
+    families: tuple[Family, ...] = (identity.model.family,)
+    model = fits(measure(subject, 200, classes, scale), scale, families)[0]
+    return _with_normalizer(subject, model, scale)
 
 
 def tolerance(subject: Subject) -> float:
@@ -85,24 +109,40 @@ def tolerance(subject: Subject) -> float:
     return FLOAT32_TOLERANCE if is_rounded else TOLERANCE
 
 
+def normalizer_temperature(student: FloatArray, normalizers: FloatArray) -> float:
+    """Return the temperature at which τ log Σ exp(z/τ) has this mean: it rises with τ."""
+    low, high = 1e-3, 1e6
+    top = student.max(axis=-1, keepdims=True)
+    for _ in range(100):
+        middle = float(np.sqrt(low * high))
+        sums = np.exp((student - top) / middle).sum(axis=-1)
+        found = top[:, 0] + middle * np.log(sums)
+        low, high = (middle, high) if found.mean() < normalizers.mean() else (low, middle)
+    return float(np.sqrt(low * high))
+
+
 def _identify(subject: Subject) -> Identity | None:
     """Fit, moving the probes to where the divergence shows, until they are there."""
     scale = subject.temperature or 1.0
-    for round_ in range(5):
+    for number in range(ROUNDS):
         try:
-            values = measure(subject, 10 * round_, CLASSES, scale)
+            values = measure(subject, 10 * number, CLASSES, scale)
         except Exception:  # it wants another form of its arguments
             return None
         if not np.all(np.isfinite(values.differences)) or not np.any(values.differences):
             return None
-        best = _simplest(subject, fits(values, scale), scale)
-        ratio = best.student_temperature / scale
-        if best.family.homogeneous and _holds_far_out(subject, best, scale):
+        model = _best(subject, values, scale)
+        if _is_there(subject, model, scale) or (number and model.residual > WITH_EPSILON):
             break
-        if not best.family.homogeneous and 0.6 < ratio < 1.7:
-            break
-        scale *= 30 if best.family.homogeneous else float(np.clip(ratio, 0.1, 30))
-    return _confirmed(subject, best, scale)
+        away = 30 if model.family.homogeneous else model.student_temperature / scale
+        scale *= float(np.clip(away, 0.1, 30))
+    return _confirmed(subject, model, scale)
+
+
+def _is_there(subject: Subject, model: Model, scale: float) -> bool:
+    if model.family.homogeneous:
+        return _holds_far_out(subject, model, scale)
+    return 0.6 < model.student_temperature / scale < 1.7
 
 
 def _holds_far_out(subject: Subject, model: Model, scale: float) -> bool:
@@ -112,44 +152,62 @@ def _holds_far_out(subject: Subject, model: Model, scale: float) -> bool:
     return bool(np.allclose(values.differences, expected, rtol=1e-3, atol=0))
 
 
+def _best(subject: Subject, values: Values, scale: float) -> Model:
+    """Try the families without a parameter first; they are enough for most losses."""
+    simple = fits(values, scale, [f for f in FAMILIES if f.is_named and not f.starts])
+    model = _simplest(subject, simple, scale)
+    if model.residual < 1e-9 and not np.any(extra(subject, model, scale)):
+        return model
+    together = sorted([*simple, *fits(values, scale)], key=lambda m: m.residual)
+    return _simplest(subject, together, scale)
+
+
 def _simplest(subject: Subject, models: list[Model], scale: float) -> Model:
     """Return, of models that fit equally, one that adds nothing for the student, or the first."""
-    bound = max(100 * models[0].residual, 1e-9)
-    equal = [model for model in models if model.residual <= bound]
-    equal.sort(key=lambda model: FAMILIES.index(model.family))
+    bound = max(100 * models[0].residual, tolerance(subject))
+    equal = [_with_normalizer(subject, m, scale) for m in models if m.residual <= bound]
+    equal.sort(key=lambda m: (not m.family.homogeneous, FAMILIES.index(m.family)))
     own = [model for model in equal if not np.any(extra(subject, model, scale))]
     return (own or equal)[0]
 
 
-def extra(subject: Subject, model: Model, scale: float) -> FloatArray:
-    """Return what each student pays beside the divergence, exactly 0 where that is rounding."""
+def _with_normalizer(subject: Subject, model: Model, scale: float) -> Model:
+    """Return a cross-entropy with the student's temperature, which is in its normalizer alone.
+
+    Between two teachers the cross-entropy changes by a difference of logits, linear in the
+    student's. So it is the teacher's temperature, unless what is left is another normalizer.
+    """
+    if model.family.name != "cross_entropy":
+        return model
+    slope = model.factor / model.student_temperature
+    tied = _at_student(model, slope, model.teacher_temperature)
+    rest = extra(subject, tied, scale)
+    if not np.any(rest):
+        return tied
     here = probe(100, ROWS, CLASSES, scale)
-    values, expected = subject.rows(here), model.value(*here[:2])
-    rest = values - expected
-    size = np.abs(values).max()
-    return np.where(np.abs(rest).max() < 10 * tolerance(subject) * size, 0.0, rest)
+    p = np.exp(here.teacher / model.teacher_temperature)
+    linear = (p * here.student).sum(axis=-1) / p.sum(axis=-1)
+    normalizers = subject.rows(here) / slope + linear
+    own = _at_student(model, slope, normalizer_temperature(here.student, normalizers))
+    return tied if np.any(extra(subject, own, scale)) else own
 
 
-def refit(identity: Identity, subject: Subject, classes: int, seed: int = 200) -> Model:
-    """Return the same family fitted again, at another temperature, weight or number of classes."""
-    scale = identity.scale
-    if subject.temperature and identity.subject.temperature:
-        scale *= subject.temperature / identity.subject.temperature
-    families: tuple[Family, ...] = (identity.model.family,)
-    return fits(measure(subject, seed, classes, scale), scale, families)[0]
+def _at_student(model: Model, slope: float, temperature: float) -> Model:
+    return replace(model, student_temperature=temperature, factor=slope * temperature)
 
 
 def _confirmed(subject: Subject, model: Model, scale: float) -> Identity:
     """Hold the model to fresh probes with another number of classes, for the factor of K."""
     bound = tolerance(subject)
-    identity = Identity(subject, model, False, None, scale, bound)
+    identity = Identity(subject, model, model.residual < bound, None, scale, bound)
     try:
         again = refit(identity, subject, OTHER_CLASSES)
     except Exception:  # it works for one number of classes only
-        return identity._replace(fits=model.residual < bound)
+        return identity
     ratio = again.factor / model.factor if model.factor else np.nan
-    known = [k for k in (0, 1) if abs(ratio * (OTHER_CLASSES / CLASSES) ** k - 1) < 100 * bound]
-    same = np.allclose(_numbers(model), _numbers(again), rtol=100 * bound, atol=100 * bound)
+    close = 100 * max(bound, model.residual)
+    known = [k for k in (0, 1) if abs(ratio * (OTHER_CLASSES / CLASSES) ** k - 1) < close]
+    same = np.allclose(_numbers(model), _numbers(again), rtol=close, atol=close)
     fit = max(model.residual, again.residual) < bound and same
     return identity._replace(fits=bool(fit), per_class=bool(known[0]) if known else None)
 

@@ -1,4 +1,4 @@
-"""What does the label cost, and which term does the weight multiply?"""
+"""What does the label cost, and which term does the weight multiplies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kd_notes import cross_entropy_loss
 from kd_notes._checks import FloatArray
-from kd_notes.audit._identify import ROWS, Identity, extra, refit
+from kd_notes.audit._identify import ROWS, Identity, extra, normalizer_temperature, refit
 from kd_notes.audit._probes import CLASSES, Probe, probe
 from kd_notes.audit._report import Finding, Report, Weights, finding
 
@@ -29,6 +29,9 @@ class LabelPart(NamedTuple):
         return self.weight * np.asarray(cross_entropy_loss(student / self.temperature, labels))
 
 
+NO_LABEL = LabelPart()
+
+
 def label_part(identity: Identity) -> LabelPart | None:
     """Return what the label adds; None if it is something else than a cross-entropy.
 
@@ -38,17 +41,15 @@ def label_part(identity: Identity) -> LabelPart | None:
     here = probe(100, ROWS, scale=identity.scale)
     rest = extra(identity.subject, identity.model, identity.scale)
     if not np.any(rest):
-        return LabelPart()
+        return NO_LABEL
     slope = _slope(identity, here)
     if slope is None:
         return None
     own = np.take_along_axis(here.student, here.labels[:, np.newaxis], axis=-1)[:, 0]
-    temperature = _temperature(here.student, rest / slope + own)
+    temperature = normalizer_temperature(here.student, rest / slope + own)
     part = LabelPart(slope * temperature, temperature)
-    close = np.allclose(
-        part.value(here.student, here.labels), rest, rtol=0, atol=_bound(identity, rest)
-    )
-    return part if close else None
+    off = np.abs(part.value(here.student, here.labels) - rest).max()
+    return part if off < _bound(identity, rest) else None
 
 
 def _bound(identity: Identity, values: FloatArray) -> float:
@@ -68,18 +69,6 @@ def _slope(identity: Identity, here: Probe) -> float | None:
     return slope if slope and is_linear else None
 
 
-def _temperature(student: FloatArray, normalizers: FloatArray) -> float:
-    """Return the temperature at which τ log Σ exp(z/τ) has this mean: it rises with τ."""
-    low, high = 1e-3, 1e6
-    for _ in range(100):
-        middle = float(np.sqrt(low * high))
-        top = student.max(axis=-1, keepdims=True)
-        sums = np.exp((student - top) / middle).sum(axis=-1)
-        found = top[:, 0] + middle * np.log(sums)
-        low, high = (middle, high) if found.mean() < normalizers.mean() else (low, middle)
-    return float(np.sqrt(low * high))
-
-
 def labels(report: Report, identity: Identity, part: LabelPart | None) -> Report:
     """Say what there is beside the divergence."""
     roles = identity.subject.roles
@@ -91,12 +80,8 @@ def labels(report: Report, identity: Identity, part: LabelPart | None) -> Report
         return report.adding(*_ignored(identity))
     report = replace(report, weights=Weights(part.weight, identity.factor, part.temperature))
     if abs(part.temperature - 1) > 1e-3:
-        report = report.adding(
-            finding(
-                "label-softened",
-                f"The label's cross-entropy is taken at temperature {part.temperature:.4g}, not 1.",
-            )
-        )
+        message = f"The label's cross-entropy has the temperature {part.temperature:.4g}, not 1."
+        report = report.adding(finding("label-softened", message))
     return report
 
 

@@ -15,16 +15,20 @@ SHIFT = 3.0  # of all logits of an example, over the scale
 
 
 def dependence(subject: Subject) -> list[Finding]:
-    """Does every argument matter, and every class?"""
+    """Ask whether every argument matters, and every class."""
     scale = subject.temperature or 1.0
     here, other = (probe(seed, 3, scale=scale) for seed in (8, 9))
-    rows = subject.rows(here)
+    rows, batch = subject.rows(here), subject(*here)
     found = []
     for name in ("student", "teacher"):
         there = here._replace(**{name: getattr(other, name)})
-        if np.array_equal(rows, subject.rows(there)):
-            message = f"Other logits of the {name} give the same loss, {rows[0]:.6g}."
-            found.append(finding(f"ignores-{name}", message))
+        if not np.array_equal(rows, subject.rows(there)):
+            continue
+        if not np.array_equal(batch, subject(*there)):
+            message = f"A batch of one costs {rows[0]:.6g} whatever the {name}'s logits are."
+            return [finding("batch-not-rows", message)]
+        message = f"Other logits of the {name} give the same loss, {rows[0]:.6g}."
+        found.append(finding(f"ignores-{name}", message))
     return found or _classes(subject, here, rows, scale)
 
 
@@ -33,10 +37,13 @@ def _classes(subject: Subject, here: Probe, rows: FloatArray, scale: float) -> l
     for i in range(CLASSES):
         moved = here.student.copy()
         moved[:, i] += scale
-        idle = max(idle, 0) + int(np.any(subject.rows(here._replace(student=moved)) == rows))
+        idle += bool(np.any(subject.rows(here._replace(student=moved)) == rows))
     if not idle:
         return []
-    message = f"In {idle} of {CLASSES} classes a logit of the student can change without effect."
+    message = (
+        f"In {idle} of {CLASSES} classes the student's logit can change without effect, in at "
+        "least one of 3 examples."
+    )
     return [finding("ignores-classes", message)]
 
 

@@ -1,8 +1,8 @@
-"""Can it be called, and does it answer the same question twice in the same way?"""
+"""Can it be called, and does it answer the same question twice in the same way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter
 from typing import Any
@@ -24,26 +24,37 @@ def subject_of(
     backend: str | None,
     gradient: Callable[..., Any] | None,
     keywords: Mapping[str, str],
+    forms: Sequence[tuple[Takes, Takes]],
 ) -> Subject | Finding:
-    """Return the loss with the first backend and shape that it accepts, or why there is none."""
+    """Return the loss with the first backend, shape and form that it accepts, or why none."""
     roles = find_roles(loss, keywords)
     if missing := _missing(loss, roles):
         return finding("crash", f"It needs {missing}: give it by functools.partial or a lambda.")
-    known = {p.name: p.default for p in parameters(loss)}
-    given = {role: _number(known.get(roles.get(role, ""))) for role in ("temperature", "weight")}
-    if "temperature" in roles:
-        given["temperature"] = temperature or given["temperature"] or USUAL_TEMPERATURE
-    if "weight" in roles and known.get(roles["weight"]) is Parameter.empty:
-        given["weight"] = USUAL_WEIGHT
+    given_temperature, weight = _given(loss, roles, temperature)
     errors = {}
     for library in backends(backend):
         for axes in (2, 1, 3):
-            subject = Subject(loss, library, roles, **given, gradient=gradient, axes=axes)
-            problem = _problem(subject)
-            if problem is None:
-                return subject
-            errors[library.name, axes] = problem
+            subject = Subject(
+                loss, library, roles, given_temperature, weight, gradient=gradient, axes=axes
+            )
+            accepted = _accepted(subject, forms)
+            if isinstance(accepted, Subject):
+                return accepted
+            errors[library.name, axes] = accepted
     return _likely(errors)
+
+
+def _given(
+    loss: Callable[..., Any], roles: Mapping[str, str], temperature: float | None
+) -> tuple[float | None, float | None]:
+    """Return the temperature and the weight to give, None if the loss takes none."""
+    known = {p.name: p.default for p in parameters(loss)}
+    weight = known.get(roles.get("weight", ""))
+    if "temperature" not in roles:
+        temperature = None
+    else:
+        temperature = temperature or _number(known.get(roles["temperature"])) or USUAL_TEMPERATURE
+    return temperature, USUAL_WEIGHT if weight is Parameter.empty else _number(weight)
 
 
 def _missing(loss: Callable[..., Any], roles: Mapping[str, str]) -> str:
@@ -60,18 +71,18 @@ def _number(default: object) -> float | None:
 _WRONG_LIBRARY = (TypeError, AttributeError)
 
 
-def _problem(subject: Subject) -> Exception | None:
-    """Call it with logits, and with probabilities if it refuses those."""
-    first: Exception | None = None
-    forms: tuple[Takes, ...] = ("logits", "log_probabilities", "probabilities")
-    for form in forms:
+def _accepted(subject: Subject, forms: Sequence[tuple[Takes, Takes]]) -> Subject | Exception:
+    """Return the loss with the first form of arguments that it accepts, or the first error."""
+    errors = []
+    for takes in forms:
+        there = replace(subject, takes=takes)
         try:
-            replace(subject, takes=(form, form)).rows(probe(0, 2))
+            there.rows(probe(0, 2))
         except Exception as error:  # whatever a foreign function raises is a finding
-            first = first or error
+            errors.append(error)
         else:
-            return None
-    return first
+            return there
+    return errors[0]
 
 
 def _likely(errors: Mapping[tuple[str, int], Exception]) -> Finding:
@@ -109,7 +120,8 @@ def _changed(subject: Subject) -> list[Finding]:
     inputs = [subject.array(x) for x in subject.inputs(*here[:2])]
     before = [subject.backend.read(x).copy() for x in inputs]
     subject.loss(*inputs, **subject.others(here.labels.shape, here.labels))
-    changes = [float(np.abs(subject.backend.read(x) - b).max()) for x, b in zip(inputs, before)]
+    after = [subject.backend.read(x) for x in inputs]
+    changes = [float(np.abs(a - b).max()) for a, b in zip(after, before, strict=True)]
     if not max(changes) > 0:
         return []
     number = 1 + int(np.argmax(changes))

@@ -1,4 +1,4 @@
-"""Over what is the loss summed or averaged?"""
+"""Over what is the loss summed or averaged."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def _by_length(report: Report, identity: Identity, batch: FloatArray) -> Report:
     """Ask for two sequences of three tokens, if it takes such, and for a mask."""
     subject = identity.subject
     tokens = probe(5, SEQUENCES * LENGTH, scale=identity.scale)
-    shape = SEQUENCES, LENGTH, -1
-    sequences = Probe(*(x.reshape(shape) for x in tokens[:2]), tokens.labels.reshape(shape[:2]))
+    student, teacher = (x.reshape(SEQUENCES, LENGTH, -1) for x in tokens[:2])
+    sequences = Probe(student, teacher, tokens.labels.reshape(SEQUENCES, LENGTH))
     try:
         total = subject(*sequences)
     except Exception:  # it takes no sequences, and nobody said that it does

@@ -94,10 +94,8 @@ def as_markdown(report: Report) -> str:
     lines += [f"| {question} | {answer} |" for question, answer in facts(report)]
     if report.findings:
         lines += ["", "| severity | code | finding | section |", "|---|---|---|---|"]
-        lines += [
-            f"| {f.severity} | `{f.code}` | {f.message.replace('|', chr(92) + '|')} | {f.section} |"
-            for f in report.findings
-        ]
+        rows = ((f.severity, f"`{f.code}`", f.message, f.section) for f in report.findings)
+        lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
     return "\n".join(lines)
 
 

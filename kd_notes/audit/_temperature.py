@@ -1,4 +1,4 @@
-"""Which temperature is inside, and which power of it outside?"""
+"""Which temperature is inside, and which power of it outside."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kd_notes.audit._fit import Model
-from kd_notes.audit._identify import Identity, refit
-from kd_notes.audit._labels import LabelPart
-from kd_notes.audit._probes import CLASSES
+from kd_notes.audit._identify import TOLERANCE, Identity, refit
+from kd_notes.audit._labels import NO_LABEL, LabelPart, label_part
 from kd_notes.audit._report import Finding, Report, finding
 
 CLOSE = 1e-4  # of two temperatures or factors: fits agree to 1e-6, and nobody means 4.0004
@@ -30,6 +29,14 @@ class Course:
     teacher_power: float = 0.0
     factor_power: float = 0.0
     is_regular: bool = True
+    part: LabelPart = NO_LABEL
+    part_power: float = 0.0
+
+    def label_part(self, temperature: float) -> LabelPart:
+        if self.given is None:
+            return self.part
+        ratio = (temperature / self.given) ** self.part_power
+        return self.part._replace(temperature=self.part.temperature * ratio)
 
     def at(self, temperature: float) -> Model:
         if self.given is None:
@@ -43,19 +50,20 @@ class Course:
         )
 
 
-def course(identity: Identity) -> Course:
+def course(identity: Identity, part: LabelPart) -> Course:
     """Fit the loss at twice its temperature for the powers, at three times to confirm them."""
     given, model = identity.subject.temperature, identity.model
     if given is None or "temperature" not in identity.subject.roles:
-        return Course(model, None)
-    twice, thrice = (
-        refit(identity, replace(identity.subject, temperature=n * given), CLASSES) for n in (2, 3)
-    )
-    powers = [_nice(np.log(b / a) / np.log(2)) for a, b in _pairs(model, twice)]
-    found = Course(model, given, *powers)
-    expected = found.at(3 * given)
-    is_regular = all(abs(b / a - 1) < 10 * CLOSE for a, b in _pairs(expected, thrice))
-    return replace(found, is_regular=is_regular)
+        return Course(model, None, part=part)
+    subjects = [replace(identity.subject, temperature=n * given) for n in (2, 3)]
+    twice, thrice = (refit(identity, subject) for subject in subjects)
+    student, teacher, factor = (_nice(np.log2(b / a)) for a, b in _pairs(model, twice))
+    there = identity._replace(subject=subjects[0], model=twice, scale=2 * identity.scale)
+    other = label_part(there) or part
+    part_power = _nice(np.log2(other.temperature / part.temperature))
+    found = Course(model, given, student, teacher, factor, part=part, part_power=part_power)
+    off = [abs(b / a - 1) for a, b in _pairs(found.at(3 * given), thrice)]
+    return replace(found, is_regular=max(off) < 10 * CLOSE)
 
 
 def _pairs(a: Model, b: Model) -> list[tuple[float, float]]:
@@ -77,11 +85,17 @@ def temperature(
     model = identity.model
     power, factor = _outside(identity, path, part)
     report = replace(report, value_power=power, gradient_power=power, factor=factor)
-    report = report.adding(*_outside_findings(report, identity, path))
     if model.family.homogeneous:
-        return report
-    inside, teacher = model.student_temperature, model.teacher_temperature
-    report = replace(report, temperature=snapped(inside), teacher_temperature=snapped(teacher))
+        return report.adding(*_outside_findings(report, identity, path))
+    if _is_ignored(path):
+        message = f"Twice the temperature {path.given:g} gives the same loss."
+        report = report.adding(finding("temperature-ignored", message))
+    else:
+        report = report.adding(*_outside_findings(report, identity, path))
+    inside, teacher = (
+        snapped(x, model.residual) for x in (model.student_temperature, model.teacher_temperature)
+    )
+    report = replace(report, temperature=inside, teacher_temperature=teacher)
     if abs(teacher / inside - 1) > CLOSE:
         message = (
             f"The student's logits are divided by {inside:.4g}, the teacher's by {teacher:.4g}."
@@ -90,41 +104,44 @@ def temperature(
     return report.adding(*_inside_findings(inside, path, claimed))
 
 
-def snapped(number: float) -> float:
-    """Return a number without the last digits of a fit."""
-    return float(f"{number:.6g}")
+def snapped(number: float, residual: float = 0.0) -> float:
+    """Return a number without the last digits of a fit, those that its residual reaches."""
+    digits = 6 if residual < TOLERANCE else max(2, int(-np.log10(10 * residual)))
+    return float(f"{number:.{digits}g}")
+
+
+def _is_ignored(path: Course) -> bool:
+    powers = path.student_power, path.teacher_power, path.factor_power
+    return path.given is not None and not any(powers)
 
 
 def _inside_findings(inside: float, path: Course, claimed: float | None) -> list[Finding]:
     given = path.given if path.given is not None else claimed
-    if path.given is not None and path.student_power == path.teacher_power == 0:
-        if path.factor_power == 0:
-            message = f"Temperatures of {given:g} and {2 * path.given:g} give the same loss."
-            return [finding("temperature-ignored", message)]
-    if given is not None and abs(inside / given - 1) > CLOSE:
-        message = f"At temperature {given:g} the student's logits are divided by {inside:.6g}."
-        return [finding("wrong-temperature", message)]
-    return []
+    if given is None or _is_ignored(path) or abs(inside / given - 1) < CLOSE:
+        return []
+    message = f"At temperature {given:g} the student's logits are divided by {inside:.6g}."
+    return [finding("wrong-temperature", message)]
 
 
 def _outside(
     identity: Identity, path: Course, part: LabelPart | None
 ) -> tuple[float | None, float | None]:
     """Return the power of the temperature and the factor beside it."""
-    factor, inside = identity.factor, identity.model.student_temperature
+    model = identity.model
+    factor = snapped(identity.factor, model.residual)
     if path.given is not None:
-        if not path.is_regular:
-            return None, None
-        return path.factor_power, snapped(factor / path.given**path.factor_power)
-    if identity.model.family.homogeneous or abs(inside - 1) < CLOSE:
-        return None, snapped(factor)
-    normal = identity.model.family.normalizer(identity.model.parameter)
+        power = path.factor_power
+        rest = snapped(identity.factor / path.given**power, model.residual)
+        return (power, rest) if path.is_regular else (None, None)
+    inside = snapped(model.student_temperature, model.residual)
+    if model.family.homogeneous or abs(inside - 1) < CLOSE:
+        return None, factor
     rest = 1 - part.weight if part is not None and part.weight else 1.0
-    for target in (rest, rest * normal):
+    for target in (rest, rest * model.family.normalizer(model.parameter)):
         for power in POWERS:
-            if abs(factor / inside**power / target - 1) < CLOSE:
+            if abs(factor / inside**power / target - 1) < max(CLOSE, 10 * model.residual):
                 return float(power), snapped(target)
-    return None, snapped(factor)
+    return None, factor
 
 
 def power_of(factor: float, report: Report) -> float | None:
@@ -137,39 +154,46 @@ def power_of(factor: float, report: Report) -> float | None:
 
 
 def _outside_findings(report: Report, identity: Identity, path: Course) -> list[Finding]:
-    power, inside = report.value_power, identity.model.student_temperature
-    family = identity.model.family
+    family, inside = identity.model.family, identity.model.student_temperature
+    power, factor = report.value_power, report.factor
     natural = {"total_variation": 1}.get(family.name, 0 if family.homogeneous else 2)
-    found = []
-    if power is not None and abs(inside - 1) > CLOSE or family.homogeneous and power is not None:
-        if power == natural - 2 or power == 0 != natural:
-            lost = f"at τ = {inside:.4g} it is {inside**natural:.4g} times smaller than with it"
-            message = f"It is not multiplied by τ^{natural}; {lost}."
-            found.append(finding("unscaled", message.replace("τ^1", "τ").replace("τ^2", "τ²")))
-        elif power != natural:
-            message = f"It is multiplied by τ to the power {power:.4g}, where {natural} is usual."
-            found.append(finding("odd-power", message))
-    elif power is None and path.given is not None:
+    is_blind = not family.homogeneous and abs(inside - 1) < CLOSE and path.given is None
+    if power is None:
+        unknown = not family.homogeneous and not is_blind
+        return [_unknown_power(factor, inside)] if unknown else _factor(report, identity)
+    return [*_power(power, natural, inside), *_factor(report, identity)]
+
+
+def _power(power: float, natural: int, inside: float) -> list[Finding]:
+    if power == natural:
+        return []
+    if power not in (0, natural - 2):
+        message = f"It is multiplied by τ to the power {power:.4g}, where {natural} is usual."
+        return [finding("odd-power", message)]
+    lost = (
+        f"at τ = {inside:.4g} it is {inside ** (natural - power):.4g} times smaller than with it"
+    )
+    return [
+        finding("unscaled", f"It is not multiplied by {'τ' if natural == 1 else 'τ²'}; {lost}.")
+    ]
+
+
+def _unknown_power(factor: float | None, inside: float) -> Finding:
+    if factor is None:
         message = "It does not follow a power of the temperature it is given."
-        found.append(finding("unknown-power", message))
-    elif power is None and not family.homogeneous and abs(inside - 1) > CLOSE:
-        message = (
-            f"The factor {report.factor:.6g} is τ^2 times {report.factor / inside**2:.4g}, or τ^0 "
-            "times itself: without a parameter for the temperature the two look the same."
-        )
-        found.append(finding("unknown-power", message.replace("^2", "²").replace("^0", "⁰")))
-    return found + _factor(report, identity)
+        return finding("unknown-power", message)
+    message = (
+        f"Its factor {factor:.6g} may be τ² times {factor / inside**2:.4g} or hold no τ: without "
+        "a parameter for the temperature the two look the same."
+    )
+    return finding("unknown-power", message)
 
 
 def _factor(report: Report, identity: Identity) -> list[Finding]:
-    if report.weights is not None or report.factor is None or report.has("unknown-power"):
+    family = identity.model.family
+    if report.weights is not None or report.factor is None or abs(report.factor - 1) < CLOSE:
         return []
-    normal = identity.model.family.normalizer(identity.model.parameter)
-    if abs(report.factor - 1) < CLOSE:
-        return []
-    message = f"It is {report.factor:.6g} times the {identity.model.family.name} of kd_notes."
-    if abs(report.factor / normal - 1) < CLOSE:
-        message = (
-            f"It is {report.factor:.6g} times the sum, which makes its limit half a variance."
-        )
+    message = f"It is {report.factor:.6g} times the {family.name} of kd_notes."
+    if abs(report.factor / family.normalizer(identity.model.parameter) - 1) < CLOSE:
+        message = f"It is {report.factor:.6g} times the sum: its limit is half a variance."
     return [finding("factor", message)]
