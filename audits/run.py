@@ -11,7 +11,7 @@ import multiprocessing
 import pkgutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from importlib.metadata import metadata, version
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -31,7 +31,8 @@ def audit_library(name):
     module = importlib.import_module(f"audits.libraries.{name}")
     cases = [value for value in vars(module).values() if isinstance(value, Case)]
     return {
-        "library": metadata(module.DISTRIBUTION)["Name"],
+        "library": module.LIBRARY,
+        "package": module.DISTRIBUTION,
         "version": version(module.DISTRIBUTION).partition("+")[0],
         "losses": [audit_case(case) for case in cases],
     }
@@ -48,8 +49,10 @@ def audit_case(case):
         if digits < case.digits:
             raise AssertionError(f"{case.theirs.__doc__} agrees to {digits} digits only")
         ours = {"code": body(case.ours), "digits": case.digits}
+    loss, _, advice = inspect.getdoc(case.theirs).partition("\n\n")
     return {
-        "loss": inspect.getdoc(case.theirs),
+        "loss": loss,
+        "advice": " ".join(advice.split()),
         "code": body(case.theirs),
         "ours": ours,
         "found": rounded(report),
@@ -68,7 +71,7 @@ def rounded(value):
 
 
 def main():
-    """Audit the libraries named on the command line, or all, and keep the results of the others."""
+    """Audit the libraries named on the command line, or all; keep the results of the others."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=f"some of: {', '.join(NAMES)}")
     names = parser.parse_args().names or NAMES

@@ -5,6 +5,7 @@ from nemo_automodel.components.loss.kd_loss import KDLoss
 from audits.case import FLOAT32_DIGITS, case
 from kd_notes.torch import kd_loss
 
+LIBRARY = "NeMo Automodel"
 DISTRIBUTION = "nemo-automodel"
 
 

@@ -6,6 +6,7 @@ from fasterai.distill import losses
 from audits.case import case
 from kd_notes.torch import kd_loss
 
+LIBRARY = "fasterai"
 DISTRIBUTION = "fasterai"
 
 
@@ -33,7 +34,10 @@ def _(student, teacher):
 
 @case()
 def logits(student, teacher):
-    """`Logits`"""
+    """`Logits`
+
+    Twice the limit of the KL divergence, plus the squared difference of the means.
+    """
     return losses.Logits(student, teacher)
 
 

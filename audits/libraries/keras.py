@@ -4,24 +4,32 @@ import os
 
 os.environ["KERAS_BACKEND"] = "torch"
 
-import keras  # noqa: E402
-from keras.distillation import LogitsDistillation  # noqa: E402
+import keras
+from keras.distillation import LogitsDistillation
 
-from audits.case import FLOAT32_DIGITS, case  # noqa: E402
-from kd_notes.torch import kd_loss  # noqa: E402
+from audits.case import FLOAT32_DIGITS, case
+from kd_notes.torch import kd_loss
 
+LIBRARY = "Keras"
 DISTRIBUTION = "keras"
 
 
 @case()
 def by_name(student, teacher, temperature=4.0):
-    """`LogitsDistillation`, its default `loss="kl_divergence"`"""
+    """`LogitsDistillation`, its default `loss="kl_divergence"`
+
+    The name stands for a function that gets the logits over the temperature, clipped between
+    1e-7 and 1, and no softmax. Pass `loss=keras.losses.KLDivergence()`.
+    """
     return LogitsDistillation(temperature).compute_loss(teacher, student)
 
 
 @case(FLOAT32_DIGITS)
 def by_object(student, teacher, temperature=4.0):
-    """`LogitsDistillation`, `loss=KLDivergence()`"""
+    """`LogitsDistillation`, `loss=KLDivergence()`
+
+    Probabilities below 1e-7 are raised to 1e-7.
+    """
     loss = LogitsDistillation(temperature, loss=keras.losses.KLDivergence())
     return loss.compute_loss(teacher, student)
 

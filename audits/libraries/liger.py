@@ -7,11 +7,12 @@ from audits.case import FLOAT32_DIGITS, case
 from kd_notes.divergences import JensenShannon
 from kd_notes.torch import kd_loss
 
+LIBRARY = "Liger"
 DISTRIBUTION = "liger-kernel"
 
 
 def liger(student, teacher, labels, **options):
-    """Call the loss with the logits as the hidden states and a head that leaves them as they are."""
+    """Call the loss with logits as hidden states and a head that leaves them as they are."""
     head = torch.eye(student.shape[-1], dtype=student.dtype)
     loss = LigerFusedLinearJSDLoss(compiled=False, **options)
     return loss(student, head, teacher, head, labels)
@@ -19,7 +20,11 @@ def liger(student, teacher, labels, **options):
 
 @case(FLOAT32_DIGITS)
 def jsd(student, teacher, labels, temperature=4.0):
-    """`LigerFusedLinearJSDLoss`, its default `beta=0.5`, the soft part"""
+    """`LigerFusedLinearJSDLoss`, its default `beta=0.5`, the soft part
+
+    Multiply `weight_soft_loss` by the square of the temperature to keep the size of the
+    gradient.
+    """
     weights = {"weight_hard_loss": 0.0, "weight_soft_loss": 1.0}
     return liger(student, teacher, labels, temperature=temperature, **weights)
 

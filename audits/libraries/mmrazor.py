@@ -7,6 +7,7 @@ from kd_notes.torch import kd_loss
 without_init("mmrazor", "mmrazor.models", "mmrazor.models.losses")
 from mmrazor.models.losses.kl_divergence import KLDivergence  # noqa: E402
 
+LIBRARY = "MMRazor"
 DISTRIBUTION = "mmrazor"
 
 

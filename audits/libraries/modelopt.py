@@ -7,12 +7,16 @@ from kd_notes.torch import kd_loss
 without_init("modelopt", "modelopt.torch", "modelopt.torch.distill")
 from modelopt.torch.distill.losses import LogitsDistillationLoss  # noqa: E402
 
+LIBRARY = "ModelOpt"
 DISTRIBUTION = "nvidia-modelopt"
 
 
 @case()
 def logits(student, teacher, temperature=4.0):
-    """`LogitsDistillationLoss`, its default reduction"""
+    """`LogitsDistillationLoss`, its default reduction
+
+    Pass `reduction="batchmean"`.
+    """
     return LogitsDistillationLoss(temperature)(student, teacher)
 
 
@@ -24,7 +28,8 @@ def _(student, teacher, temperature):
 @case()
 def logits_batchmean(student, teacher, temperature=4.0):
     """`LogitsDistillationLoss`, `reduction="batchmean"`"""
-    return LogitsDistillationLoss(temperature, "batchmean")(student, teacher)
+    loss = LogitsDistillationLoss(temperature, reduction="batchmean")
+    return loss(student, teacher)
 
 
 @logits_batchmean.equals

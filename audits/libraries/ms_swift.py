@@ -8,6 +8,7 @@ from kd_notes.torch import kd_loss
 without_init("swift", "swift.rlhf_trainers")
 from swift.rlhf_trainers.gkd_loss import TeacherOutput, gkd_loss  # noqa: E402
 
+LIBRARY = "ms-swift"
 DISTRIBUTION = "ms-swift"
 
 
@@ -27,7 +28,11 @@ def _(student, teacher, labels, temperature):
 
 @case()
 def gkd_top_k(student, teacher, labels, temperature=4.0):
-    """`gkd_loss`, `beta=0`, a teacher of its two best classes"""
+    """`gkd_loss`, `beta=0`, a teacher of its two best classes
+
+    Both networks are renormalized over these classes: nothing keeps the student's mass on
+    them.
+    """
     output = TeacherOutput(full_logits=teacher, labels=labels).to_topk(2)
     total, valid = gkd_loss(student, output, labels, beta=0, temperature=temperature)
     return total / valid

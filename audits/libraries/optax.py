@@ -8,6 +8,7 @@ from kd_notes.torch import kd_loss
 
 jax.config.update("jax_enable_x64", True)
 
+LIBRARY = "Optax"
 DISTRIBUTION = "optax"
 
 
@@ -21,7 +22,10 @@ def gradient_of(loss, student=0):
     gradient=gradient_of(optax.losses.kl_divergence),
 )
 def kl_divergence(student, teacher):
-    """`kl_divergence`"""
+    """`kl_divergence`
+
+    Give it `log_softmax(student / temperature)` first, then `softmax(teacher / temperature)`.
+    """
     return optax.losses.kl_divergence(student, teacher)
 
 
@@ -35,7 +39,10 @@ def _(student, teacher, temperature):
     gradient=gradient_of(optax.losses.kl_divergence_with_log_targets),
 )
 def log_targets(student, teacher):
-    """`kl_divergence_with_log_targets`"""
+    """`kl_divergence_with_log_targets`
+
+    Give it both logarithms, the student's first.
+    """
     return optax.losses.kl_divergence_with_log_targets(student, teacher)
 
 

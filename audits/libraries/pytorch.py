@@ -7,13 +7,18 @@ from torch.distributions import Categorical
 from audits.case import case
 from kd_notes.torch import kd_loss
 
+LIBRARY = "PyTorch"
 DISTRIBUTION = "torch"
 LOGS_AND_PROBABILITIES = {"takes": ("log_probabilities", "probabilities")}
 
 
 @case(**LOGS_AND_PROBABILITIES)
 def batchmean(student, teacher):
-    """`F.kl_div`, `reduction="batchmean"`"""
+    """`F.kl_div`, `reduction="batchmean"`
+
+    The logarithm of the student's probabilities comes first. Make one axis of all examples or
+    tokens before the call.
+    """
     return F.kl_div(student, teacher, reduction="batchmean")
 
 
@@ -24,7 +29,10 @@ def _(student, teacher, temperature):
 
 @case(**LOGS_AND_PROBABILITIES)
 def mean(student, teacher):
-    """`F.kl_div`, its default reduction"""
+    """`F.kl_div`, its default reduction
+
+    Pass `reduction="batchmean"`.
+    """
     return F.kl_div(student, teacher)
 
 
@@ -35,7 +43,7 @@ def _(student, teacher, temperature):
 
 @case()
 def three_lines(student, teacher, temperature=4.0):
-    """the usual three lines"""
+    """The usual three lines"""
     log_q = F.log_softmax(student / temperature, dim=-1)
     p = F.softmax(teacher / temperature, dim=-1)
     return F.kl_div(log_q, p, reduction="batchmean") * temperature**2
@@ -48,7 +56,10 @@ def _(student, teacher, temperature):
 
 @case(takes=("logits", "probabilities"))
 def soft_labels(student, teacher):
-    """`F.cross_entropy` with the teacher's probabilities as labels"""
+    """`F.cross_entropy` with the teacher's probabilities as labels
+
+    Its gradient is that of the KL divergence at temperature 1.
+    """
     return F.cross_entropy(student, teacher)
 
 
@@ -60,7 +71,10 @@ def _(student, teacher):
 
 @case()
 def squared_error(student, teacher):
-    """`F.mse_loss` on logits"""
+    """`F.mse_loss` on logits
+
+    At high temperatures the KL divergence becomes half the part of it that a softmax sees.
+    """
     return F.mse_loss(student, teacher)
 
 

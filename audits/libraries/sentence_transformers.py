@@ -6,6 +6,7 @@ from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss
 from audits.case import case
 from kd_notes.torch import kd_loss
 
+LIBRARY = "Sentence Transformers"
 DISTRIBUTION = "sentence-transformers"
 
 

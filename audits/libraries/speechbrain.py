@@ -10,12 +10,16 @@ absent("torchaudio", "hyperpyyaml")
 without_init("speechbrain", "speechbrain.nnet")
 from speechbrain.nnet.losses import ce_kd  # noqa: E402
 
+LIBRARY = "SpeechBrain"
 DISTRIBUTION = "speechbrain"
 
 
 @case(takes=("log_probabilities", "probabilities"))
 def cross_entropy(student, teacher):
-    """`ce_kd`"""
+    """`ce_kd`
+
+    Its docstring says probabilities; its first argument has to be their logarithm.
+    """
     return ce_kd(student, teacher)
 
 

@@ -10,12 +10,17 @@ from kd_notes.torch import kd_loss
 without_init("textbrewer")
 from textbrewer.losses import kd_ce_loss, kd_mse_loss  # noqa: E402
 
+LIBRARY = "TextBrewer"
 DISTRIBUTION = "textbrewer"
 
 
 @case()
 def cross_entropy(student, teacher, temperature=4.0):
-    """`kd_ce_loss`"""
+    """`kd_ce_loss`
+
+    Multiply `kd_loss_weight` by the square of the temperature to keep the size of the
+    gradient.
+    """
     return kd_ce_loss(student, teacher, temperature)
 
 
@@ -27,7 +32,10 @@ def _(student, teacher, temperature):
 
 @case()
 def squared_error(student, teacher, temperature=4.0):
-    """`kd_mse_loss`"""
+    """`kd_mse_loss`
+
+    The temperature is a factor of the learning rate and nothing else.
+    """
     return kd_mse_loss(student, teacher, temperature)
 
 

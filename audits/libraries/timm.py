@@ -18,6 +18,7 @@ absent(
 )
 from timm.task.distillation import LogitDistillationTask  # noqa: E402
 
+LIBRARY = "timm"
 DISTRIBUTION = "timm"
 
 
@@ -46,7 +47,10 @@ def timm_loss(student, teacher, labels, **options):
 
 @case()
 def complementary(student, teacher, labels, temperature=4.0, alpha=0.3):
-    """`LogitDistillationTask`, `task_loss_weight=alpha`"""
+    """`LogitDistillationTask`, `task_loss_weight=alpha`
+
+    Our alpha is one minus the weight.
+    """
     return timm_loss(student, teacher, labels, temperature=temperature, task_loss_weight=alpha)
 
 
@@ -57,7 +61,10 @@ def _(student, teacher, labels, temperature, alpha):
 
 @case()
 def by_default(student, teacher, labels, temperature=4.0):
-    """`LogitDistillationTask`, its default weights"""
+    """`LogitDistillationTask`, its default weights
+
+    Both weights are 1.
+    """
     return timm_loss(student, teacher, labels, temperature=temperature)
 
 

@@ -13,12 +13,16 @@ from torchtune.modules.loss.kd_losses import (  # noqa: E402
     SymmetricKLLoss,
 )
 
+LIBRARY = "torchtune"
 DISTRIBUTION = "torchtune"
 
 
 @case(FLOAT32_DIGITS, temperature=1.0)
 def forward(student, teacher, labels):
-    """`ForwardKLLoss`"""
+    """`ForwardKLLoss`
+
+    It has no temperature: divide the logits by one and multiply the loss by its square.
+    """
     return ForwardKLLoss()(student, teacher, labels)
 
 
@@ -40,7 +44,11 @@ def _(student, teacher, labels):
 
 @case(FLOAT32_DIGITS, temperature=1.0)
 def symmetric(student, teacher, labels):
-    """`SymmetricKLLoss`"""
+    """`SymmetricKLLoss`
+
+    It is half of each of the other two, so that half of the teacher's entropy is left at a
+    match.
+    """
     return SymmetricKLLoss()(student, teacher, labels)
 
 

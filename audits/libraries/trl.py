@@ -8,12 +8,18 @@ from audits.case import FLOAT32_DIGITS, case
 from kd_notes.divergences import JensenShannon
 from kd_notes.torch import kd_loss
 
+LIBRARY = "TRL"
 DISTRIBUTION = "trl"
 
 
 @case()
 def gkd(student, teacher, temperature=4.0):
-    """`GKDTrainer.generalized_jsd_loss`, its default `beta=0.5`"""
+    """`GKDTrainer.generalized_jsd_loss`, its default `beta=0.5`
+
+    Multiply by the square of the temperature to keep the size of the gradient, and by 4 for
+    that of the KL divergence; near its ends, `beta` acts as a smaller learning rate. Give it
+    the labels: without them it divides a batch of sequences by the number of sequences.
+    """
     return GKDTrainer.generalized_jsd_loss(student, teacher, temperature=temperature)
 
 
@@ -25,7 +31,10 @@ def _(student, teacher, temperature):
 
 @case()
 def gkd_forward(student, teacher, temperature=4.0):
-    """`GKDTrainer.generalized_jsd_loss`, `beta=0`"""
+    """`GKDTrainer.generalized_jsd_loss`, `beta=0`
+
+    As `beta` approaches 0 the loss tends to 0; at 0 it is the KL divergence.
+    """
     return GKDTrainer.generalized_jsd_loss(student, teacher, beta=0, temperature=temperature)
 
 
@@ -47,7 +56,11 @@ def _(student, teacher, temperature):
 
 @case(FLOAT32_DIGITS)
 def distillation_trainer(student, teacher, temperature=4.0):
-    """the loss of `DistillationTrainer`, its default `beta=1`"""
+    """The loss of `DistillationTrainer`, its default `beta=1`
+
+    Its gradient, too, shrinks as the temperature rises: multiply the loss or the learning
+    rate.
+    """
     head = torch.eye(student.shape[-1], dtype=student.dtype)
     keep = torch.ones(student.shape[:-1])
     loss, _, _ = _chunked_divergence_loss(

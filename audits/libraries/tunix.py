@@ -11,6 +11,7 @@ from tunix.distillation.strategies.logit import LogitStrategy  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 
+LIBRARY = "Tunix"
 DISTRIBUTION = "google-tunix"
 
 
