@@ -45,10 +45,10 @@ def case(digits: int = DIGITS, **options: Any) -> Callable[[Callable[..., Any]],
 
 
 def body(function: Callable[..., Any]) -> str:
-    """Return the source of a function without its header and docstring."""
+    """Return the source of a function without its header, docstring and `return`."""
     source = textwrap.dedent(inspect.getsource(function))
     statements = ast.parse(source).body[0].body
     if ast.get_docstring(ast.parse(source).body[0]) is not None:
         statements = statements[1:]
-    lines = source.splitlines()[statements[0].lineno - 1 :]
-    return textwrap.dedent("\n".join(lines))
+    lines = textwrap.dedent("\n".join(source.splitlines()[statements[0].lineno - 1 :]))
+    return lines.replace("return ", "")

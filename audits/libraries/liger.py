@@ -1,4 +1,7 @@
-"""Liger, whose distillation losses are plain PyTorch."""
+"""Liger, whose distillation losses are plain PyTorch.
+
+Given a head that leaves them as they are, its hidden states are logits.
+"""
 
 import torch
 from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
@@ -11,13 +14,6 @@ LIBRARY = "Liger"
 DISTRIBUTION = "liger-kernel"
 
 
-def liger(student, teacher, labels, **options):
-    """Call the loss with logits as hidden states and a head that leaves them as they are."""
-    head = torch.eye(student.shape[-1], dtype=student.dtype)
-    loss = LigerFusedLinearJSDLoss(compiled=False, **options)
-    return loss(student, head, teacher, head, labels)
-
-
 @case(FLOAT32_DIGITS)
 def jsd(student, teacher, labels, temperature=4.0):
     """`LigerFusedLinearJSDLoss`, its default `beta=0.5`, the soft part
@@ -25,8 +21,9 @@ def jsd(student, teacher, labels, temperature=4.0):
     Multiply `weight_soft_loss` by the square of the temperature to keep the size of the
     gradient.
     """
-    weights = {"weight_hard_loss": 0.0, "weight_soft_loss": 1.0}
-    return liger(student, teacher, labels, temperature=temperature, **weights)
+    head = torch.eye(student.shape[-1], dtype=student.dtype)
+    loss = LigerFusedLinearJSDLoss(0.0, 1.0, temperature=temperature, compiled=False)
+    return loss(student, head, teacher, head, labels)
 
 
 @jsd.equals
@@ -38,7 +35,9 @@ def _(student, teacher, labels, temperature):
 @case(FLOAT32_DIGITS)
 def jsd_with_labels(student, teacher, labels, temperature=4.0):
     """`LigerFusedLinearJSDLoss`, its default weights"""
-    return liger(student, teacher, labels, temperature=temperature)
+    head = torch.eye(student.shape[-1], dtype=student.dtype)
+    loss = LigerFusedLinearJSDLoss(temperature=temperature, compiled=False)
+    return loss(student, head, teacher, head, labels)
 
 
 @jsd_with_labels.equals

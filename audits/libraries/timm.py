@@ -37,12 +37,7 @@ class Network(torch.nn.Module):
         return parts[self.part]
 
 
-def timm_loss(student, teacher, labels, **options):
-    """Return the loss of a task whose two networks return these logits."""
-    task = LogitDistillationTask(
-        Network(0), Network(1), torch.nn.CrossEntropyLoss(), verbose=False, **options
-    )
-    return task(torch.stack([student, teacher]), labels)["loss"]
+NETWORKS = Network(0), Network(1), torch.nn.CrossEntropyLoss()
 
 
 @case()
@@ -51,7 +46,10 @@ def complementary(student, teacher, labels, temperature=4.0, alpha=0.3):
 
     Our alpha is one minus the weight.
     """
-    return timm_loss(student, teacher, labels, temperature=temperature, task_loss_weight=alpha)
+    task = LogitDistillationTask(
+        *NETWORKS, temperature=temperature, task_loss_weight=alpha, verbose=False
+    )
+    return task(torch.stack([student, teacher]), labels)["loss"]
 
 
 @complementary.equals
@@ -65,7 +63,8 @@ def by_default(student, teacher, labels, temperature=4.0):
 
     Both weights are 1.
     """
-    return timm_loss(student, teacher, labels, temperature=temperature)
+    task = LogitDistillationTask(*NETWORKS, temperature=temperature, verbose=False)
+    return task(torch.stack([student, teacher]), labels)["loss"]
 
 
 @by_default.equals

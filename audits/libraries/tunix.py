@@ -15,22 +15,17 @@ LIBRARY = "Tunix"
 DISTRIBUTION = "google-tunix"
 
 
-def tunix_loss(student, teacher, labels, temperature, alpha):
-    """Return the loss of a strategy on logits that are there already."""
-    strategy = LogitStrategy(None, None, None, temperature, alpha)
-    one_hot = jax.nn.one_hot(labels, student.shape[-1])
-    return strategy.compute_loss(student, teacher, one_hot)[0]
-
-
-def gradient(student, teacher, labels, temperature=4.0, alpha=0.7):
+def gradient(*arguments, **keywords):
     """Return the student's gradient."""
-    return jax.grad(tunix_loss)(student, teacher, labels, temperature, alpha)
+    return jax.grad(logit_strategy.theirs)(*arguments, **keywords)
 
 
 @case(FLOAT32_DIGITS, gradient=gradient)
 def logit_strategy(student, teacher, labels, temperature=4.0, alpha=0.7):
     """`LogitStrategy`"""
-    return tunix_loss(student, teacher, labels, temperature, alpha)
+    strategy = LogitStrategy(None, None, None, temperature, alpha)
+    one_hot = jax.nn.one_hot(labels, student.shape[-1])
+    return strategy.compute_loss(student, teacher, one_hot)[0]
 
 
 @logit_strategy.equals

@@ -87,7 +87,8 @@ def sentence(found: dict[str, Any]) -> str:
     gradient = {True: "The teacher gets a gradient.", False: "The teacher gets no gradient."}
     parts.append(gradient.get(found["teacher_gradient"], ""))
     if limit := found["three_digits"].get("float32"):
-        parts.append(f"In float32, fewer than three digits are right from τ = {limit:.2g}.")
+        limit = float(f"{limit:.2g}")
+        parts.append(f"In float32, fewer than three digits are right from τ = {limit:g}.")
     return " ".join(parts).strip()
 
 
