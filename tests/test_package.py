@@ -68,7 +68,11 @@ def test_public_names_are_the_documented_ones():
 
 def test_the_public_modules_are_the_documented_ones():
     modules = [module.name for module in pkgutil.iter_modules(kd_notes.__path__)]
-    assert [name for name in modules if not name.startswith("_")] == ["divergences", "torch"]
+    assert [name for name in modules if not name.startswith("_")] == [
+        "audit",
+        "divergences",
+        "torch",
+    ]
 
 
 def test_the_public_names_of_the_divergences_are_the_documented_ones():

@@ -45,6 +45,8 @@ class NumPy:
         return values.astype(dtype) if values.dtype.kind == "f" else values.copy()
 
     def read(self, result: Any) -> FloatArray:
+        if result is None:
+            raise TypeError("it returns None")
         return np.asarray(result).astype(float)
 
     def rounded(self, values: FloatArray, dtype: str) -> FloatArray:
@@ -66,12 +68,12 @@ class PyTorch:
         self.torch: Any = torch
 
     def array(self, values: NDArray[Any], dtype: str) -> Any:
-        tensor = self.torch.from_numpy(values.copy())
+        tensor = self.torch.from_numpy(np.array(values))
         return tensor.to(getattr(self.torch, dtype)) if values.dtype.kind == "f" else tensor
 
     def read(self, result: Any) -> FloatArray:
         if not isinstance(result, self.torch.Tensor):
-            return np.asarray(result).astype(float)
+            return NumPy().read(result)
         values: FloatArray = result.detach().double().numpy()
         return values
 

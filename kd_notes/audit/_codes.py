@@ -21,7 +21,6 @@ class Code(NamedTuple):
 
 
 _FAILURES = _CONVENTIONS + "failures-worth-knowing"
-_MASKED = _CONVENTIONS + "failures-worth-knowing"
 
 #: The findings by code. A `defect` is wrong under every convention; a `warning` is legal and
 #: seldom meant; a `choice` must be known to convert the loss; `unknown` could not be told.
@@ -103,8 +102,11 @@ CODES: dict[str, Code] = {
     "no-gradient": Code("defect", _QUESTIONS + "detach", "The student gets no gradient."),
     "teacher-gradient": Code("choice", _QUESTIONS + "detach", "The teacher gets a gradient."),
     # The laws
+    "not-least-at-match": Code(
+        "defect", _QUESTIONS + "negative-or-nan", "Another student costs less than the teacher's."
+    ),
     "not-zero-at-match": Code(
-        "defect", _QUESTIONS + "negative-or-nan", "It is not 0 for equal networks."
+        "warning", _QUESTIONS + "negative-or-nan", "It is not 0 for equal networks."
     ),
     "negative": Code("defect", _QUESTIONS + "negative-or-nan", "It is negative."),
     "not-shift-invariant": Code(
@@ -116,7 +118,7 @@ CODES: dict[str, Code] = {
         "warning", _NUMERICS + "textbook-fails", "Fewer than three digits are right."
     ),
     # The edges
-    "masked-class": Code("warning", _MASKED, "It is wrong where both networks mask a class."),
+    "masked-class": Code("warning", _FAILURES, "It is wrong where both networks mask a class."),
     "excluded-class": Code(
         "warning", _FAILURES, "It is wrong where only one network masks a class."
     ),

@@ -10,6 +10,7 @@ from kd_notes._checks import FloatArray
 from kd_notes.audit._identify import Identity
 from kd_notes.audit._probes import Probe, probe
 from kd_notes.audit._report import Report, finding
+from kd_notes.audit._subject import LossError
 from kd_notes.audit._temperature import Course
 
 DECADES = tuple(10.0**n for n in range(7))
@@ -69,10 +70,8 @@ class Accuracy:
 
 
 def _digits(got: FloatArray, expected: FloatArray) -> float:
-    error = np.max(np.abs(got - expected) / np.abs(expected))
-    if not np.isfinite(error):
-        return 0.0
-    return float(np.clip(-np.log10(max(error, 10**-MOST)), 0, MOST))
+    error = np.nan_to_num(np.max(np.abs(got - expected) / np.abs(expected)), nan=1.0)
+    return float(-np.log10(np.clip(error, 10**-MOST, 1.0))) + 0.0  # not -0
 
 
 def digits(report: Report, identity: Identity, path: Course) -> Report:
@@ -86,7 +85,7 @@ def digits(report: Report, identity: Identity, path: Course) -> Report:
             continue  # then float64 is the reference
         try:
             table[dtype] = {t: round(accuracy.digits(dtype, t), 1) for t in DECADES}
-        except Exception:  # the loss, or an operation of the library, does not exist in this dtype
+        except LossError:  # the loss, or an operation of the library, does not exist in this dtype
             continue
     limits = {dtype: accuracy.limit(dtype, found) for dtype, found in table.items()}
     report = replace(report, digits=table, three_digits=limits)

@@ -11,6 +11,7 @@ from kd_notes.audit._identify import Identity
 from kd_notes.audit._labels import LabelPart
 from kd_notes.audit._probes import CLASSES, Probe, probe
 from kd_notes.audit._report import Finding, Report, finding
+from kd_notes.audit._subject import LossError
 
 LARGE = 1e4
 SURE = 1000.0  # over the scale: e^-1000 is 0 in float64, as log(softmax) finds out
@@ -64,7 +65,7 @@ def _edges(identity: Identity) -> list[Edge]:
     ]
     if identity.subject.takes == ("logits", "logits"):
         # Whole numbers, which float32 holds too.
-        student, teacher = (np.round(z + LARGE * np.sign(z)) for z in here[:2])
+        student, teacher = (np.round(LARGE * z / np.abs(z).max()) for z in here[:2])
         large = Probe(student, teacher, here.labels)
         found.append(Edge("large-logits", "Logits of ±10⁴", large))
     return found
@@ -74,8 +75,8 @@ def _at(identity: Identity, part: LabelPart, edge: Edge, is_bounded: bool) -> li
     expected = _expected(identity, part, edge.probe)
     try:
         got = identity.subject.rows(edge.probe)
-    except Exception as error:
-        message = f"{edge.place}: it raises {type(error).__name__}: {str(error)[:100]}"
+    except LossError as error:
+        message = f"{edge.place}: it raises {error}"
         return [finding(edge.code, message)]
     wrong = _wrong(identity, got, expected, edge)
     if wrong is not None and is_bounded and np.isfinite(got[wrong]):
@@ -111,23 +112,25 @@ def _wrong(identity: Identity, got: FloatArray, expected: FloatArray, edge: Edge
 def _gradient(identity: Identity, edge: Edge) -> list[Finding]:
     try:
         found = identity.subject.gradients(edge.probe)
-    except Exception:
+    except LossError:
         return []
     if found is None or found.first is None or np.all(np.isfinite(found.first)):
         return []
     count = int(np.sum(~np.isfinite(found.first)))
-    message = f"{edge.place}: the value is right, and {count} entries of the gradient are not."
+    value = "right" if identity.fits else "finite"
+    message = f"{edge.place}: the value is {value}, and {count} entries of the gradient are not."
     return [finding("edge-gradient", message)]
 
 
 def _one_class(identity: Identity) -> list[Finding]:
     here = probe(12, 2, classes=1, scale=identity.scale)
-    if not identity.fits or identity.model.family.name == "squared_error":
+    family = identity.model.family
+    if not identity.fits or not family.is_named or family.is_error:
         return []
     try:
         got = identity.subject.rows(here)
-    except Exception as error:
-        message = f"For a single class it raises {type(error).__name__}: {str(error)[:100]}"
+    except LossError as error:
+        message = f"For a single class it raises {error}"
         return [finding("one-class", message)]
     if np.allclose(got, 0, atol=1e-9):
         return []
@@ -142,15 +145,18 @@ def _ignored_index(identity: Identity, part: LabelPart) -> list[Finding]:
     try:
         got = identity.subject(*here._replace(labels=labels))
         two = identity.subject(*(x[:-1] for x in here))
-    except Exception as error:
-        return [finding("ignored-index", f"A label of -100 raises {type(error).__name__}.")]
+    except LossError as error:
+        return [
+            finding("ignored-index", f"A label of -100 raises {type(error.__cause__).__name__}.")
+        ]
     soft = np.mean(identity.model.value(*here[:2]))
     hard = np.mean(part.value(here.student[:-1], here.labels[:-1]))
     answers = {
         "is left out, and not counted in a mean": two.sum(),
         "costs nothing, and is counted in the mean": two.sum() * 2 / 3,
-        "is left out of the label's part alone": soft + hard,
     }
+    if part.weight:
+        answers["is left out of the label's part alone"] = soft + hard
     found = [text for text, value in answers.items() if np.isclose(got.sum(), value, rtol=1e-6)]
     if got.size > 1 or not found:
         return []

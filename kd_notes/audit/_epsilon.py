@@ -9,6 +9,7 @@ import numpy as np
 from kd_notes.audit._identify import Identity
 from kd_notes.audit._probes import Probe, probe
 from kd_notes.audit._report import Report, finding
+from kd_notes.audit._subject import LossError
 
 NEAR, FAR = 60.0, 300.0  # below the top logit, over the temperature: e^-300 is a normal number
 
@@ -47,7 +48,7 @@ def _smallest(identity: Identity, network: str) -> float | None:
     here = _falling(identity, network, [NEAR, FAR])
     try:
         got = identity.subject.rows(here)
-    except Exception:
+    except LossError:
         return None
     expected = identity.model.value(*here[:2])
     slope = (expected[1] - expected[0]) / (FAR - NEAR)

@@ -52,6 +52,13 @@ class Family(NamedTuple):
         the temperatures can be seen.
     normalizer
         The factor, often included, by which the limit becomes half a variance.
+    is_linear
+        Whether the student's logits enter linearly but for a normalizer, which is the same for
+        every teacher.
+    has_entropy
+        Whether it is a divergence plus the teacher's entropy, which no student can change.
+    is_error
+        Whether it is a squared error, of which a mean over the classes is usual.
     is_named
         Whether it is one of those that `Report.divergence` may name.
     """
@@ -63,6 +70,9 @@ class Family(NamedTuple):
     bounds: tuple[float, float] = (0.0, 1.0)
     homogeneous: bool = False
     normalizer: Callable[[float], float] = lambda parameter: 1.0
+    is_linear: bool = False
+    has_entropy: bool = False
+    is_error: bool = False
     is_named: bool = True
 
 
@@ -74,6 +84,10 @@ def _skew(n: Networks, alpha: FloatArray) -> FloatArray:
     return n.p * (n.log_p - np.log(alpha * n.p + (1 - alpha) * n.q))
 
 
+def _skew_cross_entropy(n: Networks, alpha: FloatArray) -> FloatArray:
+    return -n.p * np.log(alpha * n.p + (1 - alpha) * n.q)
+
+
 def _skew_reverse(n: Networks, alpha: FloatArray) -> FloatArray:
     return n.q * (n.log_q - np.log(alpha * n.q + (1 - alpha) * n.p))
 
@@ -83,9 +97,13 @@ def _alpha(n: Networks, alpha: FloatArray) -> FloatArray:
 
 
 def _half_variance(n: Networks, _: FloatArray) -> FloatArray:
-    d: FloatArray = n.s - n.t
+    d = n.s - n.t
     squares: FloatArray = (d - d.mean(axis=-1, keepdims=True)) ** 2 / (2 * d.shape[-1])
     return squares
+
+
+def _of_top(n: Networks, _: FloatArray) -> FloatArray:
+    return np.where(n.t == n.t.max(axis=-1, keepdims=True), -n.log_q, 0)
 
 
 def _mixed(n: Networks, weight: FloatArray) -> FloatArray:
@@ -101,8 +119,8 @@ FAMILIES = (
     Family("forward_kl", lambda n, _: n.p * (n.log_p - n.log_q), lambda _: "forward_kl"),
     Family("reverse_kl", lambda n, _: n.q * (n.log_q - n.log_p), lambda _: "reverse_kl"),
     Family("jeffreys", lambda n, _: (n.p - n.q) * (n.log_p - n.log_q) / 2, lambda _: "jeffreys"),
-    Family("cross_entropy", lambda n, _: -n.p * n.log_q),
-    Family("squared_error", lambda n, _: (n.s - n.t) ** 2, homogeneous=True),
+    Family("cross_entropy", lambda n, _: -n.p * n.log_q, is_linear=True, has_entropy=True),
+    Family("squared_error", lambda n, _: (n.s - n.t) ** 2, homogeneous=True, is_error=True),
     Family("half_variance", _half_variance, homogeneous=True),
     Family("total_variation", lambda n, _: abs(n.q - n.p) / 2, lambda _: "total_variation"),
     Family(
@@ -113,11 +131,13 @@ FAMILIES = (
         normalizer=lambda beta: 1 / (beta * (1 - beta)),
     ),
     _skewed("skew_kl", _skew, partial(kd.SkewKL, normalized=False)),
+    _skewed("skew_kl", _skew_cross_entropy, has_entropy=True),
     _skewed("skew_reverse_kl", _skew_reverse, partial(kd.SkewReverseKL, normalized=False)),
     Family("alpha", _alpha, kd.Alpha, (-1.0, 0.3, 0.5, 0.7, 1.5, 2.0, 3.0), (-8.0, 8.0)),
-    _plain("the squared error of the probabilities", lambda n, _: (n.q - n.p) ** 2),
+    _plain("the squared error of the probabilities", lambda n, _: (n.q - n.p) ** 2, is_error=True),
     _plain("a mixture of forward and reverse KL", _mixed, starts=_INSIDE),
     _plain("the cross-entropy on the student's probabilities", lambda n, _: -n.q * n.log_p),
+    _plain("the cross-entropy on the teacher's top class", _of_top, is_linear=True),
     _plain(
         "kl_div given probabilities where it expects their logarithms",
         lambda n, _: n.p * (n.log_p - n.q),

@@ -11,7 +11,7 @@ from kd_notes._checks import FloatArray
 from kd_notes.audit._identify import FLOAT32_TOLERANCE, Identity
 from kd_notes.audit._probes import Probe, probe
 from kd_notes.audit._report import Report, finding
-from kd_notes.audit._subject import Subject
+from kd_notes.audit._subject import LossError, Subject
 from kd_notes.audit._temperature import Course, power_of
 
 STEP = 1e-4  # over the scale: a central difference is then off by 1e-9, and by rounding 1e-12
@@ -31,8 +31,8 @@ def gradient(report: Report, identity: Identity, path: Course | None) -> Report:
     subject, here = identity.subject, probe(7, 2, scale=identity.scale)
     try:
         found = subject.gradients(here)
-    except Exception as error:  # a value without a graph, or a backward that fails
-        message = f"Its backward pass raises {type(error).__name__}: {str(error)[:120]}"
+    except LossError as error:  # a value without a graph, or a backward that fails
+        message = f"Its backward pass raises {error}"
         return replace(report.adding(finding("no-gradient", message)), gradient_power=None)
     if found is None:
         return report
@@ -42,7 +42,7 @@ def gradient(report: Report, identity: Identity, path: Course | None) -> Report:
     report = _of_teacher(report, found.second if subject.gradient is None else None, subject)
     try:
         compared = _compare(subject, here, found.first, identity)
-    except Exception:  # it refuses arguments that are not normalized
+    except LossError:  # it refuses arguments that are not normalized
         return report
     close = CLOSE if identity.tolerance < FLOAT32_TOLERANCE else FLOAT32_CLOSE
     if compared.off > close:

@@ -12,13 +12,15 @@ from kd_notes._checks import FloatArray
 from kd_notes.audit._families import FAMILIES, Family
 from kd_notes.audit._fit import Model, Values, fits
 from kd_notes.audit._probes import CLASSES, OTHER_CLASSES, probe
-from kd_notes.audit._subject import Subject, Takes
+from kd_notes.audit._subject import LossError, Subject, Takes
 
 ROWS = 12  # three times as many as a fit has unknowns
 ROUNDS = 5  # of moving the probes to the temperature: from 1 to 30^4
 TOLERANCE = 1e-6  # of the residual: families differ by 1e-2 on the probes, float64 by 1e-13
 FLOAT32_TOLERANCE = 1e-4  # the same for a loss that rounds to float32, 6e-8, inside
 WITH_EPSILON = 0.03  # an epsilon inside a logarithm may leave so much; see `_epsilon`
+HOPELESS = 0.2  # no family comes so near at another scale, unless it has reached its limit
+EXTREME = 50.0  # a temperature, over the scale, at which a softmax is a maximum or constant
 FORMS: tuple[tuple[Takes, Takes], ...] = (
     ("logits", "logits"),
     ("log_probabilities", "log_probabilities"),
@@ -66,12 +68,22 @@ def identify(subject: Subject, forms: Sequence[tuple[Takes, Takes]] = FORMS) -> 
     """
     found = []
     for takes in forms:
-        identity = _identify(replace(subject, takes=takes))
+        try:
+            identity = _identify(replace(subject, takes=takes))
+        except LossError:  # it wants another form of its arguments
+            if takes == subject.takes:
+                raise
+            continue
         if identity is not None:
             found.append(identity)
             if identity.fits:
                 return identity
-    near = [identity for identity in found if identity.model.residual < WITH_EPSILON]
+    near = [
+        identity
+        for identity in found
+        if identity.model.residual < WITH_EPSILON
+        and _is_plausible(identity.subject, identity.model, identity.scale)
+    ]
     return next(iter([*near, *found]), None)
 
 
@@ -95,7 +107,8 @@ def extra(subject: Subject, model: Model, scale: float) -> FloatArray:
 def refit(identity: Identity, subject: Subject, classes: int = CLASSES) -> Model:
     """Return the same family fitted again, at another temperature, weight or number of classes."""
     scale = identity.scale
-    if subject.temperature and identity.subject.temperature:
+    is_divided = subject.takes[0] == "logits"  # probabilities have a scale of their own
+    if is_divided and subject.temperature and identity.subject.temperature:
         scale *= subject.temperature / identity.subject.temperature
     families: tuple[Family, ...] = (identity.model.family,)
     model = fits(measure(subject, 200, classes, scale), scale, families)[0]
@@ -125,14 +138,11 @@ def _identify(subject: Subject) -> Identity | None:
     """Fit, moving the probes to where the divergence shows, until they are there."""
     scale = subject.temperature or 1.0
     for number in range(ROUNDS):
-        try:
-            values = measure(subject, 10 * number, CLASSES, scale)
-        except Exception:  # it wants another form of its arguments
-            return None
+        values = measure(subject, 10 * number, CLASSES, scale)
         if not np.all(np.isfinite(values.differences)) or not np.any(values.differences):
             return None
         model = _best(subject, values, scale)
-        if _is_there(subject, model, scale) or (number and model.residual > WITH_EPSILON):
+        if _is_there(subject, model, scale) or model.residual > HOPELESS:
             break
         away = 30 if model.family.homogeneous else model.student_temperature / scale
         scale *= float(np.clip(away, 0.1, 30))
@@ -166,6 +176,7 @@ def _simplest(subject: Subject, models: list[Model], scale: float) -> Model:
     """Return, of models that fit equally, one that adds nothing for the student, or the first."""
     bound = max(100 * models[0].residual, tolerance(subject))
     equal = [_with_normalizer(subject, m, scale) for m in models if m.residual <= bound]
+    equal = [m for m in equal if _is_plausible(subject, m, scale)] or equal
     equal.sort(key=lambda m: (not m.family.homogeneous, FAMILIES.index(m.family)))
     own = [model for model in equal if not np.any(extra(subject, model, scale))]
     return (own or equal)[0]
@@ -177,7 +188,7 @@ def _with_normalizer(subject: Subject, model: Model, scale: float) -> Model:
     Between two teachers the cross-entropy changes by a difference of logits, linear in the
     student's. So it is the teacher's temperature, unless what is left is another normalizer.
     """
-    if model.family.name != "cross_entropy":
+    if not model.family.is_linear:
         return model
     slope = model.factor / model.student_temperature
     tied = _at_student(model, slope, model.teacher_temperature)
@@ -185,11 +196,13 @@ def _with_normalizer(subject: Subject, model: Model, scale: float) -> Model:
     if not np.any(rest):
         return tied
     here = probe(100, ROWS, CLASSES, scale)
-    p = np.exp(here.teacher / model.teacher_temperature)
-    linear = (p * here.student).sum(axis=-1) / p.sum(axis=-1)
-    normalizers = subject.rows(here) / slope + linear
-    own = _at_student(model, slope, normalizer_temperature(here.student, normalizers))
-    return tied if np.any(extra(subject, own, scale)) else own
+    own = np.log(np.exp(here.student / tied.student_temperature).sum(axis=-1))
+    normalizers = rest / slope + tied.student_temperature * own
+    own_temperature = normalizer_temperature(here.student, normalizers)
+    other = _at_student(model, slope, own_temperature)
+    if not model.family.has_entropy:  # the teacher's top class is so at every temperature
+        other = replace(other, teacher_temperature=own_temperature)
+    return tied if np.any(extra(subject, other, scale)) else other
 
 
 def _at_student(model: Model, slope: float, temperature: float) -> Model:
@@ -199,17 +212,36 @@ def _at_student(model: Model, slope: float, temperature: float) -> Model:
 def _confirmed(subject: Subject, model: Model, scale: float) -> Identity:
     """Hold the model to fresh probes with another number of classes, for the factor of K."""
     bound = tolerance(subject)
-    identity = Identity(subject, model, model.residual < bound, None, scale, bound)
+    fit = model.residual < bound and _is_plausible(subject, model, scale)
+    identity = Identity(subject, model, fit, None, scale, bound)
+    if model.residual > WITH_EPSILON:
+        return identity
     try:
         again = refit(identity, subject, OTHER_CLASSES)
-    except Exception:  # it works for one number of classes only
+    except LossError:  # it works for one number of classes only
         return identity
     ratio = again.factor / model.factor if model.factor else np.nan
     close = 100 * max(bound, model.residual)
     known = [k for k in (0, 1) if abs(ratio * (OTHER_CLASSES / CLASSES) ** k - 1) < close]
     same = np.allclose(_numbers(model), _numbers(again), rtol=close, atol=close)
-    fit = max(model.residual, again.residual) < bound and same
-    return identity._replace(fits=bool(fit), per_class=bool(known[0]) if known else None)
+    per_class = bool(known[0]) if known else None
+    return identity._replace(fits=fit and same and again.residual < bound, per_class=per_class)
+
+
+def _is_plausible(subject: Subject, model: Model, scale: float) -> bool:
+    """Whether the temperatures are none at which a model stands for something else.
+
+    A function of logits may happen to be a divergence of its arguments if they are
+    probabilities: so such a loss must be one that has a name, without a temperature inside.
+    """
+    temperatures = np.array([model.student_temperature, model.teacher_temperature])
+    ratios = temperatures / scale
+    if ratios.max() > EXTREME or ratios.min() < 1 / EXTREME:
+        return False
+    if subject.takes == ("logits", "logits"):
+        return True
+    is_one = np.allclose(temperatures, 1, rtol=1e-4) or "temperature" in subject.roles
+    return model.family.is_named and bool(is_one)
 
 
 def _numbers(model: Model) -> list[float]:

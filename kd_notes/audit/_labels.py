@@ -13,6 +13,7 @@ from kd_notes._checks import FloatArray
 from kd_notes.audit._identify import ROWS, Identity, extra, normalizer_temperature, refit
 from kd_notes.audit._probes import CLASSES, Probe, probe
 from kd_notes.audit._report import Finding, Report, Weights, finding
+from kd_notes.audit._subject import LossError
 
 OTHER_WEIGHT = 0.5  # of the way from the weight to 1, or back from it
 
@@ -105,7 +106,7 @@ def _ignored(identity: Identity) -> list[Finding]:
         changed = not np.array_equal(
             identity.subject(*here), identity.subject(*here._replace(labels=kept)), equal_nan=True
         )
-    except Exception:
+    except LossError:
         changed = False
     if changed:
         return []

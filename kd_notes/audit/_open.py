@@ -12,7 +12,14 @@ import numpy as np
 from kd_notes.audit._backends import backends
 from kd_notes.audit._probes import probe
 from kd_notes.audit._report import Finding, finding
-from kd_notes.audit._subject import Subject, Takes, find_roles, parameters, student_is_first
+from kd_notes.audit._subject import (
+    LossError,
+    Subject,
+    Takes,
+    find_roles,
+    parameters,
+    student_is_first,
+)
 
 USUAL_TEMPERATURE = 4.0  # given to a loss that must be told one, if the caller names none
 USUAL_WEIGHT = 0.3  # likewise; not a half, where a weight and one minus it are the same
@@ -71,29 +78,25 @@ def _number(default: object) -> float | None:
 _WRONG_LIBRARY = (TypeError, AttributeError)
 
 
-def _accepted(subject: Subject, forms: Sequence[tuple[Takes, Takes]]) -> Subject | Exception:
+def _accepted(subject: Subject, forms: Sequence[tuple[Takes, Takes]]) -> Subject | LossError:
     """Return the loss with the first form of arguments that it accepts, or the first error."""
     errors = []
     for takes in forms:
         there = replace(subject, takes=takes)
         try:
             there.rows(probe(0, 2))
-        except Exception as error:  # whatever a foreign function raises is a finding
+        except LossError as error:
             errors.append(error)
         else:
             return there
     return errors[0]
 
 
-def _likely(errors: Mapping[tuple[str, int], Exception]) -> Finding:
+def _likely(errors: Mapping[tuple[str, int], LossError]) -> Finding:
     names = list(dict.fromkeys(name for name, _ in errors))
-    wrong_library = len(names) > 1 and isinstance(errors[names[0], 2], _WRONG_LIBRARY)
+    wrong_library = len(names) > 1 and isinstance(errors[names[0], 2].__cause__, _WRONG_LIBRARY)
     name = names[1 if wrong_library else 0]
-    error = errors[name, 2]
-    text = " ".join(str(error).split())[:200]
-    return finding(
-        "crash", f"On a batch of two examples ({name}) it raises {type(error).__name__}: {text}"
-    )
+    return finding("crash", f"On two examples ({name}) it raises {errors[name, 2]}")
 
 
 def check_calls(subject: Subject) -> list[Finding]:
@@ -147,7 +150,7 @@ def order(subject: Subject, student_first: bool | None) -> tuple[bool, list[Find
 def _first_has_gradient(subject: Subject) -> bool | None:
     try:
         gradients = subject.gradients(probe(2, 2))
-    except Exception:
+    except LossError:
         return None
     if gradients is None or (gradients.first is None) == (gradients.second is None):
         return None

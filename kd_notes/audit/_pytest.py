@@ -24,7 +24,43 @@ def assert_audit(
     teacher_gradient: bool | None = None,
     **options: Any,
 ) -> Report:
-    """Fail with the report unless a loss is what it is meant to be, and has no defect."""
+    """Fail with the report unless a loss is what it is meant to be, and has no defect.
+
+    Parameters
+    ----------
+    loss
+        As `audit`.
+    allow
+        Codes of defects that are not to fail.
+    divergence, parameter, value_power, gradient_power, reduction, teacher_gradient
+        What the fields of the report must be, those that are given.
+    **options
+        Keywords of `audit`. Its `temperature` must then be the one inside: another is a defect.
+
+    Returns
+    -------
+    Report
+        For whatever else is to be asserted.
+
+    Raises
+    ------
+    AssertionError
+        With what is wrong, and the report.
+    ValueError
+        As `audit`.
+
+    Notes
+    -----
+    Findings that are no defects do not fail.
+
+    Examples
+    --------
+    >>> from kd_notes import kd_loss
+    >>> from kd_notes.audit import assert_audit
+    >>> def test_our_loss():
+    ...     assert_audit(kd_loss, divergence="forward_kl", value_power=2, reduction="none")
+    >>> test_our_loss()
+    """
     report = audit(loss, **options)
     expected = {
         "divergence": divergence,

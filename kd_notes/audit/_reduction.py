@@ -10,7 +10,7 @@ from kd_notes._checks import FloatArray
 from kd_notes.audit._identify import Identity
 from kd_notes.audit._probes import Probe, probe
 from kd_notes.audit._report import Reduction, Report, finding
-from kd_notes.audit._subject import Subject
+from kd_notes.audit._subject import LossError, Subject
 
 SEQUENCES, LENGTH = 2, 3
 
@@ -55,7 +55,7 @@ def _named(report: Report, identity: Identity) -> Report:
         report = report.adding(
             finding("sum-over-batch", "It is the sum over the examples: 3 cost 3 times as much.")
         )
-    if identity.fits and identity.per_class and not identity.model.family.homogeneous:
+    if identity.fits and identity.per_class and not identity.model.family.is_error:
         report = report.adding(
             finding(
                 "mean-over-classes",
@@ -74,7 +74,7 @@ def _by_length(report: Report, identity: Identity, batch: FloatArray) -> Report:
     sequences = Probe(student, teacher, tokens.labels.reshape(SEQUENCES, LENGTH))
     try:
         total = subject(*sequences)
-    except Exception:  # it takes no sequences, and nobody said that it does
+    except LossError:  # it takes no sequences, and nobody said that it does
         return report
     rows = subject.rows(tokens)
     if batch.size > 1 or total.size > 1:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -32,8 +33,25 @@ ROLES: dict[str, set[str]] = {
     },
     "mask": {"mask", "attention_mask", "loss_mask", "token_mask"},
 }
-STUDENT = {"student", "stu", "s", "pred", "preds", "input", "inputs", "output", "outputs"}
-TEACHER = {"teacher", "tea", "t", "target", "targets", "true", "soft"}
+#: What the first two are taken for, by a word of their names: first by the sure ones.
+NETWORKS = (
+    ({"student", "stu", "s"}, {"teacher", "tea", "t"}),
+    ({"pred", "preds", "input", "inputs", "output", "outputs", "logits"}, {"target", "true"}),
+)
+
+
+class LossError(Exception):
+    """What the loss under audit raised."""
+
+
+@contextmanager
+def _foreign() -> Iterator[None]:
+    """Mark every exception of the loss, so that it is told from one of the auditor."""
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        raise LossError(f"{type(error).__name__}: {text}") from error
 
 
 @dataclass(frozen=True)
@@ -81,7 +99,9 @@ class Subject:
     ) -> FloatArray:
         """Return the loss of the two arguments as they are."""
         others = self.others(inputs[0].shape[:-1], labels, mask)
-        return self.backend.read(self.loss(*map(self.array, inputs), **others))
+        arrays = map(self.array, inputs)
+        with _foreign():
+            return self.backend.read(self.loss(*arrays, **others))
 
     def rows(self, probe: Probe) -> FloatArray:
         """Return the loss of each example, called by itself as a batch of one."""
@@ -92,10 +112,11 @@ class Subject:
         """Return autograd's derivatives by the student's and the teacher's argument."""
         first, second = map(self.array, self.inputs(*probe[:2]))
         others = self.others(probe.student.shape[:-1], probe.labels)
-        if self.gradient is not None:
-            found = self.backend.read(self.gradient(first, second, **others))
-            return Gradients(found.reshape(probe.student.shape), None)
-        both = self.backend.gradients(lambda a, b: self.loss(a, b, **others), first, second)
+        with _foreign():
+            if self.gradient is not None:
+                found = self.backend.read(self.gradient(first, second, **others))
+                return Gradients(found.reshape(probe.student.shape), None)
+            both = self.backend.gradients(lambda a, b: self.loss(a, b, **others), first, second)
         return both if both is None or self.student_first else Gradients(*both[::-1])
 
     def inputs(self, student: FloatArray, teacher: FloatArray) -> list[FloatArray]:
@@ -119,7 +140,7 @@ class Subject:
     def array(self, values: NDArray[Any], class_axes: int = 1) -> Any:
         """Return an argument in the shape, the library and the dtype of the call."""
         if self.axes == 1:
-            values = values[0]
+            values = np.asarray(values[0])  # a label alone is an array too
         elif self.axes == 3 and values.ndim == 1 + class_axes:
             values = values[:, np.newaxis]
         return self.backend.array(values, self.dtype)
@@ -159,6 +180,8 @@ def student_is_first(loss: Callable[..., Any]) -> bool | None:
     if len(names) < 2:
         return None
     first, second = names
-    forward = bool(first & STUDENT or second & TEACHER)
-    backward = bool(first & TEACHER or second & STUDENT)
-    return None if forward == backward else forward
+    for student, teacher in NETWORKS:
+        forward = bool(first & student or second & teacher)
+        if forward != bool(first & teacher or second & student):
+            return forward
+    return None

@@ -9,6 +9,7 @@ import numpy as np
 from kd_notes.audit._fit import Model
 from kd_notes.audit._identify import TOLERANCE, Identity, refit
 from kd_notes.audit._labels import NO_LABEL, LabelPart, label_part
+from kd_notes.audit._open import USUAL_TEMPERATURE
 from kd_notes.audit._report import Finding, Report, finding
 
 CLOSE = 1e-4  # of two temperatures or factors: fits agree to 1e-6, and nobody means 4.0004
@@ -170,12 +171,10 @@ def _power(power: float, natural: int, inside: float) -> list[Finding]:
     if power not in (0, natural - 2):
         message = f"It is multiplied by τ to the power {power:.4g}, where {natural} is usual."
         return [finding("odd-power", message)]
-    lost = (
-        f"at τ = {inside:.4g} it is {inside ** (natural - power):.4g} times smaller than with it"
-    )
-    return [
-        finding("unscaled", f"It is not multiplied by {'τ' if natural == 1 else 'τ²'}; {lost}.")
-    ]
+    shown = inside if abs(inside - 1) > CLOSE else USUAL_TEMPERATURE
+    lost = f"at τ = {shown:.4g} it is {shown ** (natural - power):.4g} times smaller than with it"
+    factor = "τ" if natural - power == 1 else "τ²"
+    return [finding("unscaled", f"It is not multiplied by {factor}: {lost}.")]
 
 
 def _unknown_power(factor: float | None, inside: float) -> Finding:
@@ -193,7 +192,7 @@ def _factor(report: Report, identity: Identity) -> list[Finding]:
     family = identity.model.family
     if report.weights is not None or report.factor is None or abs(report.factor - 1) < CLOSE:
         return []
-    message = f"It is {report.factor:.6g} times the {family.name} of kd_notes."
+    message = f"It is {report.factor:.6g} times the {family.name.replace('_', ' ')}."
     if abs(report.factor / family.normalizer(identity.model.parameter) - 1) < CLOSE:
         message = f"It is {report.factor:.6g} times the sum: its limit is half a variance."
     return [finding("factor", message)]
