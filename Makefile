@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SITE := _build/html
 READ := $(wildcard kd_notes/*.py kd_notes/*/*.py kd_notes/_book/fonts/*.ttf book/explorer.*)
-READ += benchmarks/results.json
+READ += benchmarks/results.json audits/results.json
 TORCH = $(wildcard $(VENV)/lib/*/site-packages/torch)
 CHAPTER = $(filter-out $(if $(TORCH),,%_in_pytorch.ipynb),$(wildcard notebooks/*.ipynb))
 

@@ -46,9 +46,12 @@ def case(digits: int = DIGITS, **options: Any) -> Callable[[Callable[..., Any]],
 
 def body(function: Callable[..., Any]) -> str:
     """Return the source of a function without its header, docstring and `return`."""
-    source = textwrap.dedent(inspect.getsource(function))
-    statements = ast.parse(source).body[0].body
-    if ast.get_docstring(ast.parse(source).body[0]) is not None:
-        statements = statements[1:]
-    lines = textwrap.dedent("\n".join(source.splitlines()[statements[0].lineno - 1 :]))
+    return body_of(textwrap.dedent(inspect.getsource(function)))
+
+
+def body_of(source: str) -> str:
+    """Return the same of a function's source."""
+    function = ast.parse(source).body[0]
+    first = function.body[ast.get_docstring(function) is not None]
+    lines = textwrap.dedent("\n".join(source.splitlines()[first.lineno - 1 :]))
     return lines.replace("return ", "")
