@@ -42,10 +42,11 @@ def main():
         if lost or extra or wrong:
             print(f"{name}: missed {set(lost)}, invented {set(extra)}, wrong {wrong}")
     print(f"{len(LOSSES)} losses\n\n| code | planted | found | invented |\n|---|---|---|---|")
-    for code in CODES:
-        count = sum(code in planted.codes for planted in LOSSES.values())
+    planted = {code: sum(code in p.codes for p in LOSSES.values()) for code in CODES}
+    for code, count in planted.items():
         print(f"| {code} | {count} | {count - missed[code]} | {invented[code]} |")
-    print(f"| together | | {-sum(missed.values())} | {sum(invented.values())} |")
+    total = sum(planted.values())
+    print(f"| all | {total} | {total - sum(missed.values())} | {sum(invented.values())} |")
 
 
 if __name__ == "__main__":

@@ -404,7 +404,7 @@ def clips_probabilities(student, teacher):
 # Nothing to find
 
 
-@planted(**USUAL, value_power=2, gradient_power=2, factor=1, residual=None)
+@planted(**USUAL, value_power=2, gradient_power=2, factor=1)
 def is_right(student, teacher, temperature=TAU):
     return kd(student, teacher, temperature).mean()
 
