@@ -24,7 +24,7 @@ def gradient(*arguments, **keywords):
 def logit_strategy(student, teacher, labels, temperature=4.0, alpha=0.7):
     """`LogitStrategy`"""
     strategy = LogitStrategy(None, None, None, temperature, alpha)
-    one_hot = jax.nn.one_hot(labels, student.shape[-1])
+    one_hot = jax.nn.one_hot(labels, student.shape[-1], dtype="float32")
     return strategy.compute_loss(student, teacher, one_hot)[0]
 
 

@@ -26,7 +26,15 @@ POWERS: dict[float, str] = {0: "", 1: "τ ", 2: "τ² "}
 SCALED: dict[float | None, str] = {2: "yes", 0: "no", None: "–"}
 
 #: Told in the sentence above the findings, or true of all losses but kd_notes's own.
-TOLD = ("few-digits", "float32-inside", "sum-over-batch", "teacher-gradient", "unscaled")
+TOLD = (
+    "few-digits",
+    "float32-inside",
+    "sum-over-batch",
+    "takes-probabilities",
+    "teacher-first",
+    "teacher-gradient",
+    "unscaled",
+)
 
 
 def overview(results: dict[str, Any]) -> str:
@@ -35,11 +43,12 @@ def overview(results: dict[str, Any]) -> str:
         "| library | loss | computes | reduction | τ² in the gradient | masked class |",
         "|---|---|---|---|---|---|",
     ]
-    for result in sorted(results.values(), key=lambda result: result["library"].lower()):
+    for name, result in sorted(results.items(), key=lambda item: item[1]["library"].lower()):
+        link = f"[{result['library']}](#sec-audit-{name.replace('_', '-')})"
         for loss in result["losses"]:
             found = loss["found"]
             cells = [
-                f"{result['library']} {result['version']}",
+                f"{link} {result['version']}",
                 loss["loss"],
                 formula(found),
                 REDUCTIONS[found["reduction"]],
@@ -57,26 +66,25 @@ def library(result: dict[str, Any]) -> str:
 
 
 def describe(loss: dict[str, Any]) -> str:
-    """Return the call, what it computes, what is to know, and the same by `kd_notes`."""
+    """Return what a loss computes, how to change it, the call, the findings, and our call."""
     found = loss["found"]
-    parts = [f"**{loss['loss']}**", python(loss["code"]), sentence(found)]
+    parts = [f"**{loss['loss']}**", sentence(found), loss["advice"], python(loss["code"])]
     told = [finding for finding in found["findings"] if finding["code"] not in TOLD]
-    if told:
-        parts.append("\n".join(f"- {f['severity']}: {f['message']}" for f in told))
-    if loss["advice"]:
-        parts.append(loss["advice"])
+    parts.append("\n".join(f"- {f['severity']}: {f['message']}" for f in told))
     if loss["ours"]:
         parts += [
             f"In `kd_notes`, value and gradient to {loss['ours']['digits']} digits:",
             python(loss["ours"]["code"]),
         ]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def sentence(found: dict[str, Any]) -> str:
     """Return what the loss computes, how it is reduced, and who gets a gradient."""
     value, slope = found["value_power"], found["gradient_power"]
     parts = [f"Computes {formula(found)}, {REDUCTIONS[found['reduction']]}."]
+    if not found["student_first"]:
+        parts.append("The teacher comes first.")
     if value is not None and slope is not None and value != slope:
         parts.append(f"The gradient has {power(slope)} where the value has {power(value)}.")
     if (found["takes"], found["teacher_takes"]) != ("logits", "logits"):
@@ -100,7 +108,10 @@ def formula(found: dict[str, Any]) -> str:
     weights = found["weights"]
     if weights is None:
         return soft
-    return f"{weights['label']:.3g} CE(y, q) + {weights['teacher']:.3g} {soft}"
+    return " + ".join(
+        part if weight == 1 else f"{weight:.3g} {part}"
+        for weight, part in [(weights["label"], "CE(y, q)"), (weights["teacher"], soft)]
+    )
 
 
 def power(exponent: float) -> str:
