@@ -102,7 +102,7 @@ def compares_the_teachers_top_three(student, teacher):
     return kd(*pair, 1.0).mean()
 
 
-@planted("float32-inside", **USUAL, value_power=2, gradient_power=2)
+@planted("casts-down", **USUAL, value_power=2, gradient_power=2)
 def casts_to_float32(student, teacher):
     return kd(student.astype(np.float32), teacher.astype(np.float32)).mean()
 
@@ -263,6 +263,12 @@ def ignores_its_labels(student, teacher, labels):
 def softens_the_label(student, teacher, labels, temperature=TAU, alpha=0.3):
     hard = cross_entropy_loss(np.asarray(student) / temperature, labels).mean()
     return (1 - alpha) * hard + alpha * kd(student, teacher, temperature).mean()
+
+
+@planted("free-weights", **USUAL)
+def takes_labels_as_rows(student, teacher, labels, temperature=TAU):
+    hard = -(np.where(labels == 0, 0, labels * log_softmax(student))).sum(axis=-1).mean()
+    return hard + kd(student, teacher, temperature).mean()
 
 
 @planted("ignored-index", **USUAL)

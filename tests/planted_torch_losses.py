@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from planted_losses import TAU, USUAL, planted
 
+from kd_notes.divergences import JensenShannon
 from kd_notes.torch import KnowledgeDistillationLoss, kd_loss
 
 TORCH = {"backend": "torch", "teacher_gradient": False}
@@ -25,6 +26,11 @@ for _name in ("reverse_kl", "jeffreys", "total_variation"):
 
     _loss.__name__ = f"is_{_name}_in_pytorch"
     planted(**USUAL | {"divergence": _name}, **TORCH)(_loss)
+
+
+@planted("factor", **USUAL | {"divergence": "jensen_shannon"}, **TORCH, parameter=0.3)
+def is_jensen_shannon_in_pytorch(student, teacher, T=TAU):  # noqa: N803
+    return kd(student, teacher, T, divergence=JensenShannon(0.3))
 
 
 @planted("ignored-index", **USUAL, backend="torch", value_power=2)
@@ -119,6 +125,18 @@ def is_pytorchs_own(student, teacher, temperature=TAU):
     log_q = F.log_softmax(student / temperature, dim=-1)
     p = F.softmax(teacher.detach() / temperature, dim=-1)
     return F.kl_div(log_q, p, reduction="batchmean") * temperature**2
+
+
+@planted("casts-down", **USUAL, backend="torch", value_power=2, gradient_power=None)
+def casts_to_half_precision(student, teacher, temperature=TAU):
+    return kd(student, teacher, temperature).half()
+
+
+@planted(**USUAL, **TORCH, value_power=2, gradient_power=2)
+def takes_sequences(student, teacher, temperature=TAU):
+    if student.ndim != 3:
+        raise ValueError(f"logits must be (batch, length, classes); got {student.shape}")
+    return kd(student, teacher, temperature)
 
 
 @planted("crash", backend="unknown")

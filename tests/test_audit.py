@@ -45,6 +45,13 @@ def test_a_code_has_a_severity_and_a_section_that_exists(code):
     assert re.fullmatch(r"[A-Z].*\.", CODES[code].meaning)
 
 
+def test_the_book_lists_every_code():
+    lines = (ROOT / "book" / "api.md").read_text().splitlines()
+    for name, code in CODES.items():
+        label = code.section.split("#")[1]
+        assert f"| `{name}` | {code.severity} | [{code.meaning[:-1]}]({label}) |" in lines
+
+
 def test_a_reference_in_mpmath_has_no_finding():
     def loss(student, teacher, temperature):
         rows = zip(np.asarray(student, float), np.asarray(teacher, float), strict=True)

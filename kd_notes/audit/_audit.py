@@ -13,10 +13,11 @@ from kd_notes.audit._digits import digits
 from kd_notes.audit._edges import edges
 from kd_notes.audit._epsilon import epsilon, small_probabilities
 from kd_notes.audit._gradient import gradient as ask_gradient
-from kd_notes.audit._identify import FLOAT32_TOLERANCE, FORMS, WITH_EPSILON, Identity, identify
+from kd_notes.audit._identify import FORMS, WITH_EPSILON, Identity, identify
 from kd_notes.audit._labels import NO_LABEL, label_part, labels, weights
 from kd_notes.audit._laws import dependence, laws
 from kd_notes.audit._open import check_calls, order, subject_of
+from kd_notes.audit._precision import precision
 from kd_notes.audit._reduction import reduction
 from kd_notes.audit._report import DivergenceName, Finding, Report, finding
 from kd_notes.audit._subject import LossError, Subject, Takes
@@ -160,14 +161,14 @@ def _identified(report: Report, identity: Identity) -> Report:
     model, (student_takes, teacher_takes) = identity.model, identity.subject.takes
     family = model.family
     report = replace(report, residual=model.residual)
-    if identity.tolerance == FLOAT32_TOLERANCE:
-        message = "Values for float64 logits are rounded to float32."
-        report = report.adding(finding("float32-inside", message))
+    if (dtype := precision(identity.subject)) != "float64":
+        message = f"Its values for float64 logits are numbers of {dtype}."
+        report = report.adding(finding("casts-down", message))
     if not identity.fits or not family.is_named:
-        near = f"the best fit, {family.name}, is off by {model.residual:.2g} of the values"
+        near = f"the best fit, {model.name}, is off by {model.residual:.2g} of the values"
         message = f"None of the divergences fits: {near}."
         if identity.fits:
-            message = f"It is {family.name}, which is no divergence of kd_notes."
+            message = f"It is {model.name}, which is no divergence of kd_notes."
         return report.adding(finding("unknown-divergence", message))
     report = replace(
         report,

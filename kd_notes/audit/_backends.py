@@ -45,8 +45,8 @@ class NumPy:
         return values.astype(dtype) if values.dtype.kind == "f" else values.copy()
 
     def read(self, result: Any) -> FloatArray:
-        if result is None:
-            raise TypeError("it returns None")
+        if result is None or isinstance(result, tuple | dict):
+            raise TypeError(f"it returns a {type(result).__name__} and no number or array")
         return np.asarray(result).astype(float)
 
     def rounded(self, values: FloatArray, dtype: str) -> FloatArray:

@@ -33,8 +33,8 @@ CODES: dict[str, Code] = {
     "changes-input": Code("defect", _FAILURES, "It writes to its arguments."),
     "ignores-student": Code("defect", _FAILURES, "No logit of the student changes it."),
     "ignores-teacher": Code("defect", _FAILURES, "No logit of the teacher changes it."),
-    "ignores-classes": Code("defect", _FAILURES, "Some classes do not count."),
-    "float32-inside": Code("choice", _NUMERICS + "promise", "It computes float64 in float32."),
+    "ignores-classes": Code("warning", _FAILURES, "Some classes do not count."),
+    "casts-down": Code("choice", _NUMERICS + "promise", "It rounds float64 to a smaller dtype."),
     # The divergence and its arguments
     "unknown-divergence": Code("unknown", _CONVENTIONS + "to-convert", "No divergence fits."),
     "takes-probabilities": Code(
@@ -89,7 +89,7 @@ CODES: dict[str, Code] = {
     ),
     "free-weights": Code("choice", _CONVENTIONS + "two-weights", "The weights do not sum to one."),
     "alpha-ignored": Code("defect", _QUESTIONS + "alpha", "The weight changes nothing."),
-    "labels-ignored": Code("defect", _QUESTIONS + "alpha", "The labels change nothing."),
+    "labels-ignored": Code("warning", _QUESTIONS + "alpha", "The labels change nothing."),
     "label-softened": Code(
         "warning",
         "notebooks/07_distillation_as_regularization.ipynb#sec-remark-4",
@@ -112,7 +112,7 @@ CODES: dict[str, Code] = {
     "not-shift-invariant": Code(
         "warning", _GRADIENT + "kd-blind-direction", "It changes with a common shift of logits."
     ),
-    "not-symmetric": Code("defect", _FAILURES, "It changes with the order of the classes."),
+    "not-symmetric": Code("warning", _FAILURES, "It changes with the order of the classes."),
     # The digits
     "few-digits": Code(
         "warning", _NUMERICS + "textbook-fails", "Fewer than three digits are right."

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kd_notes._checks import FloatArray
 from kd_notes.audit._identify import Identity
 from kd_notes.audit._probes import Probe, probe
 from kd_notes.audit._report import Report, finding
@@ -31,43 +32,51 @@ def epsilon(identity: Identity) -> Epsilon | None:
     return None
 
 
-def _falling(identity: Identity, network: str, depths: list[float]) -> Probe:
-    """Return examples that are alike but for how far one class is below the others."""
-    temperature = identity.model.student_temperature
-    if network == "teacher":
-        temperature = identity.model.teacher_temperature
-    logits = np.tile(probe(14, 1)[0], (len(depths), 1))
-    others = np.tile(probe(15, 1)[0], (len(depths), 1))
+def _measure(
+    identity: Identity, network: str, depths: list[float]
+) -> tuple[FloatArray, FloatArray]:
+    """Return what the model says and what the loss is, with one class so far below the others.
+
+    Both in comparison with another teacher, for which what a label costs is the same.
+    """
+    model = identity.model
+    temperature = getattr(model, f"{network}_temperature")
+    here, other = probe(14, 1), probe(15, 1)
+    logits = np.tile(here.student, (len(depths), 1))
     logits[:, 0] = -np.asarray(depths)
-    both = {"student": others * temperature, "teacher": others * temperature}
-    both[network] = logits * temperature
-    return Probe(both["student"], both["teacher"], np.ones(len(depths), int))
+    fixed = np.tile(other.student, (len(depths), 1)) * model.teacher_temperature
+    labels = np.ones(len(depths), int)
+    pair = {
+        "student": np.tile(here.teacher, (len(depths), 1)) * model.student_temperature,
+        "teacher": np.tile(here.teacher, (len(depths), 1)) * model.teacher_temperature,
+        network: logits * temperature,
+    }
+    low = Probe(**pair, labels=labels)
+    ends = low, low._replace(teacher=fixed)
+    expected = [model.value(*end[:2]) for end in ends]
+    got = [identity.subject.rows(end) for end in ends]
+    return expected[0] - expected[1], got[0] - got[1]
 
 
 def _smallest(identity: Identity, network: str) -> float | None:
-    here = _falling(identity, network, [NEAR, FAR])
     try:
-        got = identity.subject.rows(here)
+        expected, got = _measure(identity, network, [NEAR, FAR])
     except LossError:
         return None
-    expected = identity.model.value(*here[:2])
     slope = (expected[1] - expected[0]) / (FAR - NEAR)
-    if abs(slope) * FAR < 1e-3 * np.abs(expected).max() or not np.all(np.isfinite(got)):
+    if not abs(slope) * FAR > 1e-3 * np.abs(expected).max() or not np.all(np.isfinite(got)):
         return None
     if abs(got[1] - got[0]) > 0.01 * abs(expected[1] - expected[0]):
         return None
     depth = FAR - (expected[1] - got[1]) / slope
-    ends = _falling(identity, network, [depth])
-    logits = getattr(ends, network) / identity.scale
-    size = np.exp(logits[0, 0]) / np.exp(logits[0]).sum()
-    return float(size)
+    others = np.exp(probe(14, 1).student[0, 1:]).sum()
+    return float(1 / (1 + others * np.exp(depth)))
 
 
 def _is_added(identity: Identity, network: str, size: float) -> bool:
     """Ask at a probability of 10 epsilon: added, it makes a tenth; a clip makes none."""
     above = -np.log(10 * size)
-    here = _falling(identity, network, [above, above - 0.01])
-    expected, got = identity.model.value(*here[:2]), identity.subject.rows(here)
+    expected, got = _measure(identity, network, [above, above - 0.01])
     slope = (expected[0] - expected[1]) / 0.01
     return bool(abs((expected[0] - got[0]) / slope) > 0.03)
 

@@ -135,7 +135,7 @@ FAMILIES = (
     _skewed("skew_reverse_kl", _skew_reverse, partial(kd.SkewReverseKL, normalized=False)),
     Family("alpha", _alpha, kd.Alpha, (-1.0, 0.3, 0.5, 0.7, 1.5, 2.0, 3.0), (-8.0, 8.0)),
     _plain("the squared error of the probabilities", lambda n, _: (n.q - n.p) ** 2, is_error=True),
-    _plain("a mixture of forward and reverse KL", _mixed, starts=_INSIDE),
+    _plain("forward KL mixed with {:.3g} of reverse KL", _mixed, starts=_INSIDE),
     _plain("the cross-entropy on the student's probabilities", lambda n, _: -n.q * n.log_p),
     _plain("the cross-entropy on the teacher's top class", _of_top, is_linear=True),
     _plain(

@@ -38,6 +38,11 @@ class Model:
     factor: float
     residual: float
 
+    @property
+    def name(self) -> str:
+        """What it is called in a sentence."""
+        return self.family.name.replace("_", " ").format(self.parameter)
+
     def value(self, student: FloatArray, teacher: FloatArray) -> FloatArray:
         """Return the loss per example, `(..., K)` to `(...)`, by the definition."""
         networks = Networks.of(
@@ -82,8 +87,8 @@ def fits(values: Values, scale: float, families: Sequence[Family] = FAMILIES) ->
 
 def _starts(family: Family, values: Values, scale: float) -> list[FloatArray]:
     """Return the best point of a grid of temperatures for each parameter to begin from."""
-    octaves = np.zeros(1) if family.homogeneous else OCTAVES
-    student, ratio = np.meshgrid(scale * 2**octaves, RATIOS, indexing="ij")
+    temperatures = np.ones(1) if family.homogeneous else scale * 2**OCTAVES
+    student, ratio = np.meshgrid(temperatures, RATIOS, indexing="ij")
     logs = np.log([student.ravel(), (student * ratio).ravel()])
     found = []
     for parameter in family.starts or (0.5,):

@@ -8,15 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from kd_notes._checks import FloatArray
-from kd_notes.audit._identify import FLOAT32_TOLERANCE, Identity
+from kd_notes.audit._identify import Identity
+from kd_notes.audit._precision import precision
 from kd_notes.audit._probes import Probe, probe
 from kd_notes.audit._report import Report, finding
 from kd_notes.audit._subject import LossError, Subject
 from kd_notes.audit._temperature import Course, power_of
 
-STEP = 1e-4  # over the scale: a central difference is then off by 1e-9, and by rounding 1e-12
-FLOAT32_STEP = 1e-2  # the rounding of float32 asks for more, and leaves 1e-4
-CLOSE, FLOAT32_CLOSE = 1e-5, 1e-2
+#: Over the scale: a central difference is then off by 1e-9, and by rounding 1e-12. Rounding to
+#: float32 asks for a larger step, and leaves 1e-4; half precision leaves nothing to compare.
+STEPS = {"float64": 1e-4, "float32": 1e-2}
+CLOSE = {"float64": 1e-5, "float32": 1e-2}
 
 
 class Comparison(NamedTuple):
@@ -40,18 +42,21 @@ def gradient(report: Report, identity: Identity, path: Course | None) -> Report:
         message = "The gradient of the student's argument is missing, or 0 in every entry."
         return replace(report.adding(finding("no-gradient", message)), gradient_power=None)
     report = _of_teacher(report, found.second if subject.gradient is None else None, subject)
+    dtype = precision(subject)
+    if dtype not in STEPS:
+        return replace(report, gradient_power=None)
+    close = CLOSE[dtype]
     try:
-        compared = _compare(subject, here, found.first, identity)
+        compared = _compare(subject, here, found.first, STEPS[dtype] * identity.scale)
     except LossError:  # it refuses arguments that are not normalized
         return report
-    close = CLOSE if identity.tolerance < FLOAT32_TOLERANCE else FLOAT32_CLOSE
     if compared.off > close:
         message = f"The gradient is off the derivative of the value by {compared.off:.2g} of it."
         return replace(report.adding(finding("wrong-gradient", message)), gradient_power=None)
     if abs(compared.ratio - 1) < close:
         return report
     message = f"The gradient is {compared.ratio:.6g} times the derivative of the value."
-    power = _power(report, identity, path, compared.ratio)
+    power = _power(report, identity, path, compared.ratio, STEPS[dtype])
     return replace(report.adding(finding("wrong-gradient", message)), gradient_power=power)
 
 
@@ -66,9 +71,8 @@ def _of_teacher(report: Report, teacher: FloatArray | None, subject: Subject) ->
     return report
 
 
-def _compare(subject: Subject, here: Probe, found: FloatArray, identity: Identity) -> Comparison:
-    step = STEP if identity.tolerance < FLOAT32_TOLERANCE else FLOAT32_STEP
-    step *= identity.scale if subject.takes[0] == "logits" else 1.0
+def _compare(subject: Subject, here: Probe, found: FloatArray, step: float) -> Comparison:
+    step = step if subject.takes[0] == "logits" else STEPS["float64"]
     derivative = _differences(subject, here, step)
     ratio = float(found.ravel() @ derivative.ravel() / (derivative.ravel() @ derivative.ravel()))
     off = float(np.linalg.norm(found - ratio * derivative) / np.linalg.norm(found))
@@ -90,7 +94,9 @@ def _differences(subject: Subject, here: Probe, step: float) -> FloatArray:
     return slopes
 
 
-def _power(report: Report, identity: Identity, path: Course | None, ratio: float) -> float | None:
+def _power(
+    report: Report, identity: Identity, path: Course | None, ratio: float, step: float
+) -> float | None:
     """Return the gradient's power of τ: its ratio at another temperature tells, or a factor."""
     if path is None or (report.value_power is None and path.given is not None):
         return None
@@ -101,5 +107,5 @@ def _power(report: Report, identity: Identity, path: Course | None, ratio: float
     found = there.gradients(here)
     if found is None or found.first is None or report.value_power is None:
         return None
-    other = _compare(there, here, found.first, identity._replace(scale=2 * identity.scale)).ratio
+    other = _compare(there, here, found.first, 2 * identity.scale * step).ratio
     return report.value_power + float(np.round(np.log2(other / ratio), 3))

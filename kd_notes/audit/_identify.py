@@ -11,13 +11,12 @@ import numpy as np
 from kd_notes._checks import FloatArray
 from kd_notes.audit._families import FAMILIES, Family
 from kd_notes.audit._fit import Model, Values, fits
+from kd_notes.audit._precision import tolerance
 from kd_notes.audit._probes import CLASSES, OTHER_CLASSES, probe
 from kd_notes.audit._subject import LossError, Subject, Takes
 
 ROWS = 12  # three times as many as a fit has unknowns
 ROUNDS = 5  # of moving the probes to the temperature: from 1 to 30^4
-TOLERANCE = 1e-6  # of the residual: families differ by 1e-2 on the probes, float64 by 1e-13
-FLOAT32_TOLERANCE = 1e-4  # the same for a loss that rounds to float32, 6e-8, inside
 WITH_EPSILON = 0.03  # an epsilon inside a logarithm may leave so much; see `_epsilon`
 HOPELESS = 0.2  # no family comes so near at another scale, unless it has reached its limit
 EXTREME = 50.0  # a temperature, over the scale, at which a softmax is a maximum or constant
@@ -54,6 +53,11 @@ class Identity(NamedTuple):
     per_class: bool | None
     scale: float
     tolerance: float
+
+    @property
+    def close(self) -> float:
+        """Up to which relative difference two results count as the same, each of many values."""
+        return min(100 * self.tolerance, 0.1)
 
     @property
     def factor(self) -> float:
@@ -113,13 +117,6 @@ def refit(identity: Identity, subject: Subject, classes: int = CLASSES) -> Model
     families: tuple[Family, ...] = (identity.model.family,)
     model = fits(measure(subject, 200, classes, scale), scale, families)[0]
     return _with_normalizer(subject, model, scale)
-
-
-def tolerance(subject: Subject) -> float:
-    """Return how far values may be off a model: more if they all are numbers of float32."""
-    values = subject(*probe(400, ROWS))
-    is_rounded = np.all(values == values.astype(np.float32))
-    return FLOAT32_TOLERANCE if is_rounded else TOLERANCE
 
 
 def normalizer_temperature(student: FloatArray, normalizers: FloatArray) -> float:
@@ -196,7 +193,7 @@ def _with_normalizer(subject: Subject, model: Model, scale: float) -> Model:
     if not np.any(rest):
         return tied
     here = probe(100, ROWS, CLASSES, scale)
-    own = np.log(np.exp(here.student / tied.student_temperature).sum(axis=-1))
+    own = np.logaddexp.reduce(here.student / tied.student_temperature, axis=-1)
     normalizers = rest / slope + tied.student_temperature * own
     own_temperature = normalizer_temperature(here.student, normalizers)
     other = _at_student(model, slope, own_temperature)
@@ -221,7 +218,7 @@ def _confirmed(subject: Subject, model: Model, scale: float) -> Identity:
     except LossError:  # it works for one number of classes only
         return identity
     ratio = again.factor / model.factor if model.factor else np.nan
-    close = 100 * max(bound, model.residual)
+    close = min(100 * max(bound, model.residual), 0.1)
     known = [k for k in (0, 1) if abs(ratio * (OTHER_CLASSES / CLASSES) ** k - 1) < close]
     same = np.allclose(_numbers(model), _numbers(again), rtol=close, atol=close)
     per_class = bool(known[0]) if known else None

@@ -54,7 +54,7 @@ def label_part(identity: Identity) -> LabelPart | None:
 
 
 def _bound(identity: Identity, values: FloatArray) -> float:
-    return float(100 * identity.tolerance * np.abs(values).max())
+    return float(identity.close * np.abs(values).max())
 
 
 def _slope(identity: Identity, here: Probe) -> float | None:

@@ -50,7 +50,7 @@ def laws(report: Report, identity: Identity) -> Report:
     rows = identity.subject.rows(here)
     size = float(np.abs(rows).max())
     found = [
-        *_match(identity, here, size),
+        *(_match(identity, here, size) if not report.has("extra-term") else []),
         *_sign(identity, rows, size),
         *_shift(identity, here, rows, size),
         *_permutation(identity, here, rows, size),
@@ -59,7 +59,7 @@ def laws(report: Report, identity: Identity) -> Report:
 
 
 def _differs(identity: Identity, a: FloatArray, b: FloatArray, size: float) -> bool:
-    bound = 100 * identity.tolerance * size
+    bound = identity.close * size
     return not np.allclose(a, b, rtol=0, atol=bound, equal_nan=True)
 
 
@@ -79,7 +79,7 @@ def _least(identity: Identity, here: Probe, got: FloatArray, size: float) -> lis
     moves = probe(17, len(here.student), scale=NEARBY * identity.scale).student
     near = identity.subject.rows(here._replace(student=here.student + moves, teacher=here.student))
     worst = int(np.argmax(got - near))
-    if got[worst] - near[worst] > 100 * identity.tolerance * size:
+    if got[worst] - near[worst] > identity.close * size:
         costs = f"{got[worst]:.6g}, and one a little off it {near[worst]:.6g}"
         return [finding("not-least-at-match", f"A student that equals its teacher costs {costs}.")]
     if not _differs(identity, got, np.zeros(len(got)), size):
@@ -89,7 +89,7 @@ def _least(identity: Identity, here: Probe, got: FloatArray, size: float) -> lis
 
 
 def _sign(identity: Identity, rows: FloatArray, size: float) -> list[Finding]:
-    if not rows.min() < -100 * identity.tolerance * size:
+    if not rows.min() < -identity.close * size:
         return []
     return [finding("negative", f"On ordinary logits it comes out as low as {rows.min():.6g}.")]
 

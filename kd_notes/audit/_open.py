@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from inspect import Parameter
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -56,12 +57,14 @@ def _given(
 ) -> tuple[float | None, float | None]:
     """Return the temperature and the weight to give, None if the loss takes none."""
     known = {p.name: p.default for p in parameters(loss)}
-    weight = known.get(roles.get("weight", ""))
+    weight = _number(known.get(roles.get("weight", "")))
     if "temperature" not in roles:
         temperature = None
     else:
         temperature = temperature or _number(known.get(roles["temperature"])) or USUAL_TEMPERATURE
-    return temperature, USUAL_WEIGHT if weight is Parameter.empty else _number(weight)
+    if ("weight" in roles and known.get(roles["weight"]) is Parameter.empty) or weight in (0, 1):
+        weight = USUAL_WEIGHT  # at 0 or 1 only one of two terms would be seen
+    return temperature, weight
 
 
 def _missing(loss: Callable[..., Any], roles: Mapping[str, str]) -> str:
@@ -81,10 +84,12 @@ _WRONG_LIBRARY = (TypeError, AttributeError)
 def _accepted(subject: Subject, forms: Sequence[tuple[Takes, Takes]]) -> Subject | LossError:
     """Return the loss with the first form of arguments that it accepts, or the first error."""
     errors = []
-    for takes in forms:
-        there = replace(subject, takes=takes)
+    labels = (False, True) if "labels" in subject.roles else (False,)
+    for takes, one_hot in product(forms, labels):
+        there = replace(subject, takes=takes, one_hot=one_hot)
         try:
             there.rows(probe(0, 2))
+            there(*probe(0, 3))
         except LossError as error:
             errors.append(error)
         else:
@@ -122,7 +127,7 @@ def _changed(subject: Subject) -> list[Finding]:
     here = probe(1, 3)
     inputs = [subject.array(x) for x in subject.inputs(*here[:2])]
     before = [subject.backend.read(x).copy() for x in inputs]
-    subject.loss(*inputs, **subject.others(here.labels.shape, here.labels))
+    subject.loss(*inputs, **subject.others(here.student.shape, here.labels))
     after = [subject.backend.read(x) for x in inputs]
     changes = [float(np.abs(a - b).max()) for a, b in zip(after, before, strict=True)]
     if not max(changes) > 0:

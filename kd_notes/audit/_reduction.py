@@ -17,7 +17,7 @@ SEQUENCES, LENGTH = 2, 3
 
 def reduction(report: Report, identity: Identity) -> Report:
     """Compare the loss of a batch with those of its examples."""
-    subject, close = identity.subject, 100 * identity.tolerance
+    subject, close = identity.subject, identity.close
     if subject.axes == 1:
         return replace(report, reduction="none")
     here = probe(3, 3, scale=identity.scale)
@@ -79,7 +79,7 @@ def _by_length(report: Report, identity: Identity, batch: FloatArray) -> Report:
     rows = subject.rows(tokens)
     if batch.size > 1 or total.size > 1:
         return report
-    if np.isclose(total.sum() / rows.sum(), 1 / SEQUENCES, rtol=100 * identity.tolerance):
+    if np.isclose(total.sum() / rows.sum(), 1 / SEQUENCES, rtol=identity.close):
         report = report.adding(
             finding(
                 "grows-with-length",

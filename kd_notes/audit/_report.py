@@ -31,7 +31,7 @@ Reduction: TypeAlias = Literal["none", "sum", "batchmean", "mean", "unknown"]
 class Finding:
     """One thing to know about a loss.
 
-    Attributes
+    Parameters
     ----------
     code
         One of `CODES`, which never changes its meaning.
@@ -59,7 +59,7 @@ def finding(code: str, message: str) -> Finding:
 class Weights:
     """The two weights of a loss with labels: a of the cross-entropy, b of the divergence.
 
-    Attributes
+    Parameters
     ----------
     label, teacher
         The weights at the weight and the temperature that the loss was given; the teacher's is
@@ -83,7 +83,7 @@ class Weights:
 class Report:
     """What a loss was found to compute; `None` stands for what cannot be told.
 
-    Attributes
+    Parameters
     ----------
     name, backend
         Of the function, and the library of its arrays.

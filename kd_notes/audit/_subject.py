@@ -68,6 +68,8 @@ class Subject:
         What the student's and the teacher's logits are turned into for it.
     axes
         Of its arguments: 2 for `(N, K)`, 1 for `(K,)`, 3 for `(N, T, K)`.
+    one_hot
+        Whether it is given the labels as rows of 0 and 1.
     """
 
     loss: Callable[..., Any]
@@ -79,6 +81,7 @@ class Subject:
     takes: tuple[Takes, Takes] = ("logits", "logits")
     student_first: bool = True
     axes: int = 2
+    one_hot: bool = False
     dtype: str = "float64"
 
     def __call__(
@@ -98,7 +101,7 @@ class Subject:
         mask: NDArray[Any] | None = None,
     ) -> FloatArray:
         """Return the loss of the two arguments as they are."""
-        others = self.others(inputs[0].shape[:-1], labels, mask)
+        others = self.others(inputs[0].shape, labels, mask)
         arrays = map(self.array, inputs)
         with _foreign():
             return self.backend.read(self.loss(*arrays, **others))
@@ -111,13 +114,16 @@ class Subject:
     def gradients(self, probe: Probe) -> Gradients | None:
         """Return autograd's derivatives by the student's and the teacher's argument."""
         first, second = map(self.array, self.inputs(*probe[:2]))
-        others = self.others(probe.student.shape[:-1], probe.labels)
+        others = self.others(probe.student.shape, probe.labels)
         with _foreign():
             if self.gradient is not None:
                 found = self.backend.read(self.gradient(first, second, **others))
                 return Gradients(found.reshape(probe.student.shape), None)
             both = self.backend.gradients(lambda a, b: self.loss(a, b, **others), first, second)
-        return both if both is None or self.student_first else Gradients(*both[::-1])
+        if both is None:
+            return None
+        shaped = [g if g is None else g.reshape(probe.student.shape) for g in both]
+        return Gradients(*(shaped if self.student_first else shaped[::-1]))
 
     def inputs(self, student: FloatArray, teacher: FloatArray) -> list[FloatArray]:
         """Return the two arguments in the order and the form in which the loss takes them."""
@@ -131,10 +137,12 @@ class Subject:
         mask: NDArray[Any] | None = None,
     ) -> dict[str, Any]:
         """Return the arguments given by keyword."""
-        labels = np.zeros(shape, int) if labels is None else labels
-        mask = np.ones(shape, bool) if mask is None else mask
-        found = {"labels": self.array(labels, 0), "mask": self.array(mask, 0)}
-        found |= {"temperature": self.temperature, "weight": self.weight}
+        labels = np.zeros(shape[:-1], int) if labels is None else labels
+        mask = np.ones(shape[:-1], bool) if mask is None else mask
+        found: dict[str, Any] = {"temperature": self.temperature, "weight": self.weight}
+        found["mask"] = self.array(mask, 0)
+        rows = (labels[..., np.newaxis] == np.arange(shape[-1])).astype(float)
+        found["labels"] = self.array(rows) if self.one_hot else self.array(labels, 0)
         return {name: found[role] for role, name in self.roles.items() if found[role] is not None}
 
     def array(self, values: NDArray[Any], class_axes: int = 1) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kd_notes.audit._fit import Model
-from kd_notes.audit._identify import TOLERANCE, Identity, refit
+from kd_notes.audit._identify import Identity, refit
 from kd_notes.audit._labels import NO_LABEL, LabelPart, label_part
 from kd_notes.audit._open import USUAL_TEMPERATURE
 from kd_notes.audit._report import Finding, Report, finding
@@ -58,13 +58,14 @@ def course(identity: Identity, part: LabelPart) -> Course:
         return Course(model, None, part=part)
     subjects = [replace(identity.subject, temperature=n * given) for n in (2, 3)]
     twice, thrice = (refit(identity, subject) for subject in subjects)
-    student, teacher, factor = (_nice(np.log2(b / a)) for a, b in _pairs(model, twice))
+    close = max(CLOSE, 10 * model.residual)
+    student, teacher, factor = (_nice(np.log2(b / a), close) for a, b in _pairs(model, twice))
     there = identity._replace(subject=subjects[0], model=twice, scale=2 * identity.scale)
     other = label_part(there) or part
     part_power = _nice(np.log2(other.temperature / part.temperature))
     found = Course(model, given, student, teacher, factor, part=part, part_power=part_power)
     off = [abs(b / a - 1) for a, b in _pairs(found.at(3 * given), thrice)]
-    return replace(found, is_regular=max(off) < 10 * CLOSE)
+    return replace(found, is_regular=max(off) < 10 * close)
 
 
 def _pairs(a: Model, b: Model) -> list[tuple[float, float]]:
@@ -75,8 +76,8 @@ def _pairs(a: Model, b: Model) -> list[tuple[float, float]]:
     ]
 
 
-def _nice(power: float) -> float:
-    return float(round(power)) if abs(power - round(power)) < 1e-3 else float(power)
+def _nice(power: float, close: float = CLOSE) -> float:
+    return float(round(power)) if abs(power - round(power)) < 10 * close else float(power)
 
 
 def temperature(
@@ -107,7 +108,7 @@ def temperature(
 
 def snapped(number: float, residual: float = 0.0) -> float:
     """Return a number without the last digits of a fit, those that its residual reaches."""
-    digits = 6 if residual < TOLERANCE else max(2, int(-np.log10(10 * residual)))
+    digits = int(np.clip(-np.log10(10 * max(residual, 1e-16)), 2, 6))
     return float(f"{number:.{digits}g}")
 
 
@@ -172,9 +173,9 @@ def _power(power: float, natural: int, inside: float) -> list[Finding]:
         message = f"It is multiplied by τ to the power {power:.4g}, where {natural} is usual."
         return [finding("odd-power", message)]
     shown = inside if abs(inside - 1) > CLOSE else USUAL_TEMPERATURE
-    lost = f"at τ = {shown:.4g} it is {shown ** (natural - power):.4g} times smaller than with it"
     factor = "τ" if natural - power == 1 else "τ²"
-    return [finding("unscaled", f"It is not multiplied by {factor}: {lost}.")]
+    size = f"{shown ** (natural - power):.4g} at τ = {shown:.4g}"
+    return [finding("unscaled", f"It is not multiplied by {factor}, which is {size}.")]
 
 
 def _unknown_power(factor: float | None, inside: float) -> Finding:
@@ -192,7 +193,7 @@ def _factor(report: Report, identity: Identity) -> list[Finding]:
     family = identity.model.family
     if report.weights is not None or report.factor is None or abs(report.factor - 1) < CLOSE:
         return []
-    message = f"It is {report.factor:.6g} times the {family.name.replace('_', ' ')}."
+    message = f"It is {report.factor:.6g} times the {identity.model.name}."
     if abs(report.factor / family.normalizer(identity.model.parameter) - 1) < CLOSE:
-        message = f"It is {report.factor:.6g} times the sum: its limit is half a variance."
+        message = message[:-1] + ", which makes its limit half a variance."
     return [finding("factor", message)]
