@@ -18,8 +18,9 @@ DISTRIBUTION = "keras"
 def by_name(student, teacher, temperature=4.0):
     """`LogitsDistillation`, its default `loss="kl_divergence"`
 
-    The name stands for a function that gets the logits over the temperature, clipped between
-    1e-7 and 1, and no softmax. Pass `loss=keras.losses.KLDivergence()`.
+    The name stands for a function without a softmax, which takes the logits over the
+    temperature, clipped between 1e-7 and 1, for probabilities. Pass
+    `loss=keras.losses.KLDivergence()`.
     """
     return LogitsDistillation(temperature).compute_loss(teacher, student)
 

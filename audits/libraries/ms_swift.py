@@ -30,8 +30,8 @@ def _(student, teacher, labels, temperature):
 def gkd_top_k(student, teacher, labels, temperature=4.0):
     """`gkd_loss`, `beta=0`, a teacher of its two best classes
 
-    That classes are left out is what such a teacher means, so it is a choice here. Both
-    networks are renormalized over its classes: nothing keeps the student's mass on them.
+    Both networks are renormalized over these classes: nothing keeps the student's mass on
+    them.
     """
     output = TeacherOutput(full_logits=teacher, labels=labels).to_topk(2)
     total, valid = gkd_loss(student, output, labels, beta=0, temperature=temperature)

@@ -12,7 +12,10 @@ DISTRIBUTION = "sentence-transformers"
 
 @case()
 def distill(student, teacher, temperature=4.0):
-    """`DistillKLDivLoss`"""
+    """`DistillKLDivLoss`
+
+    It refuses a query with one candidate, for which the loss would be 0 always.
+    """
     query = torch.ones_like(student[:, :1])  # the dot product with a candidate is its score
     loss = DistillKLDivLoss(model=None, temperature=temperature)
     return loss.compute_loss_from_embeddings([query, *student.split(1, dim=1)], teacher)

@@ -21,14 +21,14 @@ REDUCTIONS = {
     "unknown": "cannot be told",
 }
 FORMS = {"logits": "logits", "probabilities": "probabilities", "log_probabilities": "logarithms"}
-POWERS: dict[float, str] = {0: "", 1: "τ ", 2: "τ² "}
+POWERS: dict[float, str] = {-2: "τ⁻² ", -1: "τ⁻¹ ", 0: "", 1: "τ ", 2: "τ² "}
 
 SCALED: dict[float | None, str] = {2: "yes", 0: "no", None: "–"}
 
 #: Told in the sentence above the findings, or true of all losses but kd_notes's own.
 TOLD = (
     "few-digits",
-    "float32-inside",
+    "casts-down",
     "sum-over-batch",
     "takes-probabilities",
     "teacher-first",
@@ -82,22 +82,27 @@ def describe(loss: dict[str, Any]) -> str:
 def sentence(found: dict[str, Any]) -> str:
     """Return what the loss computes, how it is reduced, and who gets a gradient."""
     value, slope = found["value_power"], found["gradient_power"]
+    codes = {finding["code"] for finding in found["findings"]}
     parts = [f"Computes {formula(found)}, {REDUCTIONS[found['reduction']]}."]
+    if found["reduction"] == "unknown":
+        parts = ["Computes none of the divergences that the audit knows."]
     if not found["student_first"]:
         parts.append("The teacher comes first.")
     if value is not None and slope is not None and value != slope:
-        parts.append(f"The gradient has {power(slope)} where the value has {power(value)}.")
+        parts.append(f"The value has the factor {power(value)}, the gradient {power(slope)}.")
     if (found["takes"], found["teacher_takes"]) != ("logits", "logits"):
         parts.append(
             f"Takes the student's {FORMS[found['takes']]} "
             f"and the teacher's {FORMS[found['teacher_takes']]}."
         )
-    gradient = {True: "The teacher gets a gradient.", False: "The teacher gets no gradient."}
-    parts.append(gradient.get(found["teacher_gradient"], ""))
+    if found["teacher_gradient"] is not None:
+        parts.append(f"The teacher gets {'a' if found['teacher_gradient'] else 'no'} gradient.")
+    if "casts-down" in codes:
+        parts.append("Computes in float32, or less.")
     if limit := found["three_digits"].get("float32"):
         limit = float(f"{limit:.2g}")
         parts.append(f"In float32, fewer than three digits are right from τ = {limit:g}.")
-    return " ".join(parts).strip()
+    return " ".join(parts)
 
 
 def formula(found: dict[str, Any]) -> str:
