@@ -254,6 +254,11 @@ def ignores_its_weight(student, teacher, labels, temperature=TAU, alpha=0.3):
     return mixed(student, teacher, labels, 0.7, 0.3, temperature)
 
 
+@planted("alpha-on-labels", "ignored-index", **USUAL, factor=0.1)
+def weighs_the_labels_nearly_alone(student, teacher, labels, temperature=TAU, alpha=0.9):
+    return mixed(student, teacher, labels, alpha, 1 - alpha, temperature)
+
+
 @planted("labels-ignored", **USUAL)
 def ignores_its_labels(student, teacher, labels):
     return kd(student, teacher).mean()

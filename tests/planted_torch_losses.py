@@ -165,3 +165,129 @@ def divides_in_place(student, teacher):
 )
 def is_kl_div(input, target):
     return F.kl_div(input, target.detach(), reduction="batchmean")
+
+
+# As people write them. What is planted is then what the usual lines bring with them: the digits
+# they lose, and nan for a class that both networks mask.
+
+USUAL_LINES = ("few-digits", "masked-class", "teacher-gradient")
+LENGTHS = ("grows-with-length",)
+
+
+def soften(student, teacher, temperature):
+    return F.log_softmax(student / temperature, dim=-1), F.softmax(teacher / temperature, dim=-1)
+
+
+@planted(*USUAL_LINES, "mean-over-classes", divergence="forward_kl", reduction="mean")
+def has_pytorchs_default_reduction(student, teacher, T=3.0):  # noqa: N803
+    return F.kl_div(*soften(student, teacher, T)) * T * T
+
+
+@planted(*USUAL_LINES, "unscaled", "cross-entropy", divergence="cross_entropy", value_power=0)
+def is_the_soft_cross_entropy(student, teacher, temperature=4.0):
+    log_q, p = soften(student, teacher, temperature)
+    return -(p * log_q).sum(-1).mean()
+
+
+@planted("few-digits", "teacher-gradient", "clip", divergence="forward_kl", value_power=2)
+def clamps_probabilities(student, teacher, T=4.0):  # noqa: N803
+    log_q, p = soften(student, teacher, T)
+    q, p = log_q.exp().clamp(min=1e-8), p.clamp(min=1e-8)
+    return T**2 * (p * (p / q).log()).sum(-1).mean()
+
+
+@planted(
+    *USUAL_LINES, "mean-over-classes", "ignored-index", divergence="forward_kl", reduction="mean"
+)
+def is_the_recipe_of_many_tutorials(student, teacher, labels, alpha=0.9, T=4.0):  # noqa: N803
+    soft = F.kl_div(*soften(student, teacher, T)) * (alpha * T * T)
+    return soft + F.cross_entropy(student, labels) * (1 - alpha)
+
+
+@planted(
+    *USUAL_LINES,
+    *LENGTHS,
+    "excluded-class",
+    "unscaled",
+    divergence="jensen_shannon",
+    parameter=0.9,
+)
+def is_the_generalized_jsd(student_logits, teacher_logits, beta=0.9, temperature=1.0):
+    log_q, log_p = (F.log_softmax(z / temperature, -1) for z in (student_logits, teacher_logits))
+    beta = torch.tensor(beta, dtype=log_q.dtype)
+    mixed = torch.stack([log_q + torch.log1p(-beta), log_p + torch.log(beta)])
+    log_m = torch.logsumexp(mixed, dim=0)
+    of_teacher, of_student = (
+        F.kl_div(log_m, x, reduction="batchmean", log_target=True) for x in (log_p, log_q)
+    )
+    return beta * of_teacher + (1 - beta) * of_student
+
+
+@planted(
+    "casts-down",
+    "excluded-class",
+    "cross-entropy",
+    "ignored-index",
+    "teacher-gradient",
+    divergence="cross_entropy",
+)
+def is_the_cross_entropy_over_tokens(student_logits, teacher_logits, labels):
+    p = F.softmax(teacher_logits, dim=-1, dtype=torch.float32)
+    log_q = F.log_softmax(student_logits, dim=-1, dtype=torch.float32)
+    terms = torch.masked_fill(p * log_q, torch.isinf(student_logits), 0).sum(-1)
+    kept = labels != -100
+    return -(terms * kept).sum() / kept.sum()
+
+
+@planted("few-digits", "teacher-gradient", "unknown-divergence", temperature=1, reduction="mean")
+def is_the_squared_error_of_probabilities(student, teacher):
+    return F.mse_loss(student.softmax(-1), teacher.softmax(-1))
+
+
+@planted(
+    "few-digits",
+    "teacher-gradient",
+    "odd-power",
+    divergence="total_variation",
+    value_power=2,
+)
+def is_total_variation_times_the_square(student, teacher, temperature=2.0):
+    apart = (student / temperature).softmax(-1) - (teacher / temperature).softmax(-1)
+    return temperature**2 * apart.abs().sum(-1).mean() / 2
+
+
+@planted(*USUAL_LINES, *LENGTHS, "two-temperatures", temperature=4, teacher_temperature=1)
+def softens_the_student_alone(student, teacher, T=4.0):  # noqa: N803
+    log_q = F.log_softmax(student / T, dim=-1)
+    return F.kl_div(log_q, teacher.softmax(-1), reduction="batchmean") * T * T
+
+
+@planted(
+    "few-digits",
+    "teacher-gradient",
+    *LENGTHS,
+    "ignores-classes",
+    "unknown-divergence",
+    divergence="unknown",
+)
+def compares_what_is_left_of_the_top_classes(student, teacher, k=3):
+    top, index = teacher.topk(min(k, teacher.shape[-1]), -1)
+    return F.kl_div(*soften(student.gather(-1, index), top, 1.0), reduction="batchmean")
+
+
+@planted(*USUAL_LINES, "cross-entropy", "large-logits", divergence="skew_kl", parameter=0.1)
+def is_a_skewed_cross_entropy(logits, teacher_logits, lam=0.1):
+    q, p = logits.softmax(-1), teacher_logits.softmax(-1)
+    return -(p * (lam * p + (1 - lam) * q).log()).sum(-1).mean()
+
+
+@planted(
+    *USUAL_LINES, *LENGTHS, "excluded-class", "factor", "unscaled", divergence="jeffreys", factor=2
+)
+def is_forward_plus_reverse(student, teacher, T=2.0):  # noqa: N803
+    log_q, log_p = (F.log_softmax(z / T, -1) for z in (student, teacher))
+    forward, reverse = (
+        F.kl_div(*pair, reduction="batchmean", log_target=True)
+        for pair in ((log_q, log_p), (log_p, log_q))
+    )
+    return forward + reverse

@@ -127,6 +127,14 @@ def test_the_size_of_an_epsilon_and_of_a_clip():
         assert number == pytest.approx(size, rel=0.2)
 
 
+def test_a_gradient_says_how_it_is_wrong():
+    pytest.importorskip("torch")
+    found = audit(LOSSES["detaches_the_students_weights"].loss).findings[0]
+    assert found.message.startswith("The gradient is off the derivative of the value by")
+    found = audit(LOSSES["multiplies_the_value_after_the_gradient"].loss).findings[0]
+    assert found.message == "The gradient is 0.0625 times the derivative of the value."
+
+
 def test_the_weights_of_a_loss_with_labels():
     assert audit(LOSSES["is_right_with_labels"].loss).weights == Weights(
         pytest.approx(0.7), pytest.approx(0.3), pytest.approx(1), "teacher", True
@@ -181,6 +189,26 @@ def test_wrong_options_raise(options, message):
         audit(kd_loss, **options)
 
 
+@pytest.mark.parametrize("loss", [3, Report])
+def test_what_is_no_function_raises(loss):
+    with pytest.raises(TypeError, match=r"loss must be a function or an instance .*; got"):
+        audit(loss)
+
+
+def test_the_order_is_found_by_the_gradient_where_names_do_not_tell():
+    torch = pytest.importorskip("torch")
+
+    def first(a, b):
+        return torch.nn.functional.mse_loss(a, b.detach())
+
+    def second(a, b):
+        return torch.nn.functional.mse_loss(a.detach(), b)
+
+    assert audit(first, backend="torch").student_first
+    assert not audit(second, backend="torch").student_first
+    assert audit(first, backend="torch", student_first=False).has("no-gradient")
+
+
 # The report
 
 
@@ -192,9 +220,33 @@ def report():
 def test_a_report_prints_its_answers_and_findings(report):
     text = str(report)
     assert text.startswith("is_averaged_over_classes (numpy)")
-    for part in ["forward_kl", "reduction", "mean", "warning mean-over-classes", "5 times"]:
+    for part in ["forward_kl", "reduction", "mean", "warning mean-over-classes", "for 1000"]:
         assert part in text
     assert max(map(len, text.splitlines())) <= 88
+
+
+@pytest.mark.parametrize(
+    ("name", "summary"),
+    [
+        ("is_right", "τ² × forward KL at τ = 4, averaged over the examples"),
+        ("is_half_of_it", "0.5 × τ² × forward KL at τ = 4, averaged over the examples"),
+        ("is_multiplied_by_tau", "τ × forward KL at τ = 4, averaged over the examples"),
+        ("is_summed", "τ² × forward KL at τ = 4, summed over the examples"),
+        ("is_logit_matching", "0.5 × squared error, for each example"),
+        ("is_renyi_of_order_2", "no divergence that has a name here"),
+        (
+            "is_jensen_shannon_0.1_at_1",
+            "jensen shannon (β = 0.1) at τ = 1, averaged over the examples",
+        ),
+        (
+            "weighs_the_labels",
+            "0.3 × cross-entropy on the label + 0.7 × τ² × forward KL at τ = 4, "
+            "averaged over the examples",
+        ),
+    ],
+)
+def test_the_summary_is_one_line(name, summary):
+    assert audit(LOSSES[name].loss).summary == summary
 
 
 def test_a_report_is_two_tables_of_markdown(report):

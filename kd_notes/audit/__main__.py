@@ -48,19 +48,21 @@ def load(name: str) -> Callable[..., Any]:
 
 def show(report: Report, console: Any) -> None:
     """Draw both tables."""
+    from rich.markup import escape
     from rich.table import Table
 
     from kd_notes.audit._render import facts
 
-    answers = Table(title=f"{report.name} ({report.backend})", show_header=False)
+    console.print(f"[bold]{escape(report.name)}[/bold]: {escape(report.summary)}")
+    answers = Table(show_header=False)
     for question, answer in facts(report):
         answers.add_row(question, answer)
     console.print(answers)
+    table = Table("severity", "finding", show_lines=True)
+    for found in report.findings:
+        text = f"[bold]{found.code}[/bold]\n{escape(found.message)}\n[dim]{found.section}[/dim]"
+        table.add_row(found.severity, text, style=STYLES[found.severity])
     if report.findings:
-        table = Table("severity", "code", "finding", "section")
-        for found in report.findings:
-            cells = found.severity, found.code, found.message, found.section
-            table.add_row(*cells, style=STYLES[found.severity])
         console.print(table)
 
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
+from kd_notes._checks import as_temperature
 from kd_notes.audit._digits import digits
+from kd_notes.audit._divergence import divergence
 from kd_notes.audit._edges import edges
-from kd_notes.audit._epsilon import epsilon, small_probabilities
+from kd_notes.audit._epsilon import allowing, epsilon, small_probabilities
 from kd_notes.audit._gradient import gradient as ask_gradient
-from kd_notes.audit._identify import FORMS, WITH_EPSILON, Identity, identify
+from kd_notes.audit._identify import FORMS, Identity, identify
 from kd_notes.audit._labels import NO_LABEL, label_part, labels, weights
 from kd_notes.audit._laws import dependence, laws
 from kd_notes.audit._open import check_calls, order, subject_of
-from kd_notes.audit._precision import precision
 from kd_notes.audit._reduction import reduction
-from kd_notes.audit._report import DivergenceName, Finding, Report, finding
-from kd_notes.audit._subject import LossError, Subject, Takes
-from kd_notes.audit._temperature import Course, course, snapped
+from kd_notes.audit._report import Finding, Report, finding
+from kd_notes.audit._subject import LossError, Subject, Takes, as_forms
+from kd_notes.audit._temperature import Course, course
 from kd_notes.audit._temperature import temperature as ask_temperature
 
 
@@ -73,7 +74,10 @@ def audit(
     Raises
     ------
     ValueError
-        If `backend` or a key of `keywords` is none of those above.
+        If `takes`, `backend` or a key of `keywords` is none of those above, or the temperature
+        is not above 0.
+    TypeError
+        If the loss is not callable, or the temperature is no real number.
 
     Notes
     -----
@@ -99,8 +103,12 @@ def audit(
     ...     print(finding.severity, finding.code)
     warning mean-over-classes
     """
+    if not callable(loss) or isinstance(loss, type):
+        raise TypeError(f"loss must be a function or an instance that is callable; got {loss!r}")
+    if temperature is not None:
+        temperature = as_temperature(temperature)
     name = getattr(loss, "__name__", type(loss).__name__)
-    forms = FORMS if takes is None else (((takes, takes) if isinstance(takes, str) else takes),)
+    forms = FORMS if takes is None else (as_forms(takes),)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         subject = subject_of(loss, temperature, backend, gradient, keywords or {}, forms)
@@ -120,68 +128,24 @@ def _opened(
     claimed: float | None,
     forms: Sequence[tuple[Takes, Takes]],
 ) -> Report:
+    """Ask what has to be known before any model is tried."""
     if found := check_calls(subject):
         return report.adding(*found)
     first, found = order(subject, student_first)
     subject, report = replace(subject, student_first=first), report.adding(*found)
-    if not first:
-        report = report.adding(finding("teacher-first", "Its first argument is the teacher."))
-    return _questions(replace(report, student_first=first), subject, claimed, forms)
-
-
-def _questions(
-    report: Report,
-    subject: Subject,
-    claimed: float | None,
-    forms: Sequence[tuple[Takes, Takes]],
-) -> Report:
-    report = report.adding(*dependence(subject))
-    if (
-        report.has("ignores-student")
-        or report.has("ignores-teacher")
-        or report.has("batch-not-rows")
-    ):
-        return report
+    report = replace(report, student_first=first)
+    if found := dependence(subject):
+        return report.adding(*found)
     identity = identify(subject, forms)
     if identity is None:
         message = "On ordinary logits it is nan or infinite."
         return report.adding(finding("not-finite", message))
     found_epsilon = epsilon(identity)
-    if found_epsilon is not None and identity.model.residual < WITH_EPSILON:
-        bound = max(identity.tolerance, 100 * found_epsilon.size)
-        fits = identity.fits or identity.model.residual < bound
-        identity = identity._replace(fits=fits, tolerance=bound)
-    report = _identified(report, identity)
+    identity = allowing(identity, found_epsilon)
+    report = divergence(report, identity)
     if not identity.fits:
         return _without_model(report, identity)
     return _with_model(small_probabilities(report, found_epsilon), identity, claimed)
-
-
-def _identified(report: Report, identity: Identity) -> Report:
-    model, (student_takes, teacher_takes) = identity.model, identity.subject.takes
-    family = model.family
-    report = replace(report, residual=model.residual)
-    if (dtype := precision(identity.subject)) != "float64":
-        message = f"Its values for float64 logits are numbers of {dtype}."
-        report = report.adding(finding("casts-down", message))
-    if not identity.fits or not family.is_named:
-        near = f"the best fit, {model.name}, is off by {model.residual:.2g} of the values"
-        message = f"None of the divergences fits: {near}."
-        if identity.fits:
-            message = f"It is {model.name}, which is no divergence of kd_notes."
-        return report.adding(finding("unknown-divergence", message))
-    report = replace(
-        report,
-        divergence=cast(DivergenceName, family.name),
-        parameter=snapped(model.parameter, model.residual) if family.starts else None,
-        takes=student_takes,
-        teacher_takes=teacher_takes,
-    )
-    if (student_takes, teacher_takes) != ("logits", "logits"):
-        both = " and ".join(dict.fromkeys(identity.subject.takes)).replace("_", "-")
-        message = f"It fits if it is given {both}, and not on logits."
-        report = report.adding(finding("takes-probabilities", message))
-    return report
 
 
 def _with_model(report: Report, identity: Identity, claimed: float | None) -> Report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kd_notes._checks import FloatArray
 from kd_notes.audit._identify import Identity
@@ -28,9 +29,13 @@ class Edge(NamedTuple):
 
 def edges(report: Report, identity: Identity, part: LabelPart) -> Report:
     """Hold the loss to `kd_notes` at every edge, or to a finite number if it is unknown."""
-    for edge in _edges(identity):
-        # An epsilon is a finding of its own: that it bounds the loss is no second one.
-        is_bounded = report.has("epsilon") or report.has("clip")
+    # An epsilon is a finding of its own: that it bounds the loss is no second one.
+    is_bounded = report.has("epsilon") or report.has("clip")
+    here = probe(11, ROWS, scale=identity.scale)._replace(labels=np.zeros(ROWS, int))
+    places = [*_masked(here), _sure(here, identity.scale)]
+    if identity.subject.takes == ("logits", "logits"):
+        places.append(_large(here))
+    for edge in places:
         report = report.adding(*_at(identity, part, edge, is_bounded))
     report = report.adding(*_one_class(identity))
     if "labels" in identity.subject.roles and identity.subject.axes > 1:
@@ -38,37 +43,28 @@ def edges(report: Report, identity: Identity, part: LabelPart) -> Report:
     return report
 
 
-def _edges(identity: Identity) -> list[Edge]:
-    here = probe(11, ROWS, scale=identity.scale)
-    here = here._replace(labels=np.zeros(ROWS, int))
+def _masked(here: Probe) -> list[Edge]:
     student, teacher = here.student.copy(), here.teacher.copy()
     student[:, 1] = teacher[:, 1] = -np.inf
-    sure = here.teacher.copy()
-    sure[:, 2] += SURE * identity.scale
-    found = [
-        Edge(
-            "masked-class",
-            "A class masked with -inf in both networks",
-            here._replace(student=student, teacher=teacher),
-        ),
-        Edge(
-            "excluded-class",
-            "A class masked with -inf in the student alone",
-            here._replace(student=student),
-        ),
-        Edge(
-            "excluded-class",
-            "A class masked with -inf in the teacher alone",
-            here._replace(teacher=teacher),
-        ),
-        Edge("saturated-teacher", "A teacher that is sure", here._replace(teacher=sure)),
+    name = "A class masked with -inf in"
+    both = here._replace(student=student, teacher=teacher)
+    return [
+        Edge("masked-class", f"{name} both networks", both),
+        Edge("excluded-class", f"{name} the student alone", here._replace(student=student)),
+        Edge("excluded-class", f"{name} the teacher alone", here._replace(teacher=teacher)),
     ]
-    if identity.subject.takes == ("logits", "logits"):
-        # Whole numbers, which float32 holds too.
-        student, teacher = (np.round(LARGE * z / np.abs(z).max()) for z in here[:2])
-        large = Probe(student, teacher, here.labels)
-        found.append(Edge("large-logits", "Logits of ±10⁴", large))
-    return found
+
+
+def _sure(here: Probe, scale: float) -> Edge:
+    teacher = here.teacher.copy()
+    teacher[:, 2] += SURE * scale
+    return Edge("saturated-teacher", "A teacher that is sure", here._replace(teacher=teacher))
+
+
+def _large(here: Probe) -> Edge:
+    """Take whole numbers, which float32 holds too, and no two that are equal."""
+    student, teacher = (np.round(LARGE * z / np.abs(z).max()) for z in here[:2])
+    return Edge("large-logits", "Logits of ±10⁴", Probe(student, teacher, here.labels))
 
 
 def _at(identity: Identity, part: LabelPart, edge: Edge, is_bounded: bool) -> list[Finding]:
@@ -83,7 +79,7 @@ def _at(identity: Identity, part: LabelPart, edge: Edge, is_bounded: bool) -> li
         return []
     if wrong is None:
         return _gradient(identity, edge) if np.all(np.isfinite(got)) else []
-    truth = f", where the truth is {expected[wrong]:.6g}" if identity.fits else ""
+    truth = f" where it ought to be {expected[wrong]:.6g}" if identity.fits else ""
     return [finding(edge.code, f"{edge.place}: it gives {got[wrong]:.6g}{truth}.")]
 
 
@@ -97,18 +93,19 @@ def _expected(identity: Identity, part: LabelPart, here: Probe) -> FloatArray:
 def _wrong(identity: Identity, got: FloatArray, expected: FloatArray, edge: Edge) -> int | None:
     """Return a row that is wrong, if any is."""
     if not identity.fits:
-        bad = np.isnan(got) if edge.code != "large-logits" else ~np.isfinite(got)
-        bad &= edge.code != "excluded-class"
-    else:
-        bound = max(identity.tolerance, 1e-9)
-        bad = ~np.isclose(got, expected, rtol=bound, atol=bound, equal_nan=True)
-        if edge.code == "masked-class" and identity.per_class:  # it may count 4 classes or 5
-            less = expected * CLASSES / (CLASSES - 1)
-            bad &= ~np.isclose(got, less, rtol=bound, atol=bound)
-        bad &= ~np.isnan(expected)
-        if edge.code == "large-logits":
-            bad &= np.isfinite(expected)  # of an alpha-divergence it may be beyond all numbers
-    return int(np.argmax(bad)) if np.any(bad) else None
+        bad = np.isnan(got) & (edge.code != "excluded-class")
+        bad |= ~np.isfinite(got) & (edge.code == "large-logits")
+        return int(np.argmax(bad)) if np.any(bad) else None
+    good = _same(identity, got, expected) | np.isnan(expected)
+    if edge.code == "masked-class" and identity.per_class:  # it may count 4 classes or 5
+        good |= _same(identity, got, expected * CLASSES / (CLASSES - 1))
+    if edge.code == "large-logits":  # an alpha-divergence may be beyond all numbers there
+        good |= np.isinf(expected)
+    return None if np.all(good) else int(np.argmin(good))
+
+
+def _same(identity: Identity, got: FloatArray, expected: FloatArray) -> NDArray[np.bool_]:
+    return np.isclose(got, expected, rtol=identity.tolerance, atol=identity.tolerance)
 
 
 def _gradient(identity: Identity, edge: Edge) -> list[Finding]:
@@ -141,24 +138,20 @@ def _one_class(identity: Identity) -> list[Finding]:
 
 def _ignored_index(identity: Identity, part: LabelPart) -> list[Finding]:
     """Compare a batch whose last example has the label -100 with what it may stand for."""
-    here = probe(13, 3, scale=identity.scale)
-    labels = here.labels.copy()
-    labels[-1] = -100
+    subject, here = identity.subject, probe(13, 3, scale=identity.scale)
+    two = Probe(*(x[:2] for x in here))
     try:
-        got = identity.subject(*here._replace(labels=labels))
-        two = identity.subject(*(x[:-1] for x in here))
+        got, without = subject(*here[:2], np.append(two.labels, -100)), subject(*two).sum()
     except LossError as error:
-        return [
-            finding("ignored-index", f"A label of -100 raises {type(error.__cause__).__name__}.")
-        ]
-    soft = np.mean(identity.model.value(*here[:2]))
-    hard = np.mean(part.value(here.student[:-1], here.labels[:-1]))
+        message = f"A label of -100 raises {type(error.__cause__).__name__}."
+        return [finding("ignored-index", message)]
     answers = {
-        "is left out, and not counted in a mean": two.sum(),
-        "costs nothing, and is counted in the mean": two.sum() * 2 / 3,
+        "is left out, and not counted in a mean": without,
+        "costs nothing, and is counted in the mean": without * 2 / 3,
     }
     if part.weight:
-        answers["is left out of the label's part alone"] = soft + hard
+        soft, hard = identity.model.value(*here[:2]), part.value(two.student, two.labels)
+        answers["is left out of the label's part alone"] = soft.mean() + hard.mean()
     found = [text for text, value in answers.items() if np.isclose(got.sum(), value, rtol=1e-6)]
     if got.size > 1 or not found:
         return []

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kd_notes._checks import FloatArray
-from kd_notes.audit._identify import Identity
+from kd_notes.audit._identify import WITH_EPSILON, Identity
 from kd_notes.audit._probes import Probe, probe
 from kd_notes.audit._report import Report, finding
 from kd_notes.audit._subject import LossError
 
+SHARE = 100.0  # times epsilon: the probes have probabilities above a hundredth for the most part
 NEAR, FAR = 60.0, 300.0  # below the top logit, over the temperature: e^-300 is a normal number
 
 
@@ -21,6 +22,15 @@ class Epsilon(NamedTuple):
     size: float
     is_added: bool
     network: str
+
+
+def allowing(identity: Identity, found: Epsilon | None) -> Identity:
+    """Return the identity with what an epsilon may leave of the values held to be nothing."""
+    if found is None or identity.model.residual > WITH_EPSILON:
+        return identity
+    bound = max(identity.tolerance, SHARE * found.size)
+    fits = identity.fits or identity.model.residual < bound
+    return identity._replace(fits=fits, tolerance=bound)
 
 
 def epsilon(identity: Identity) -> Epsilon | None:

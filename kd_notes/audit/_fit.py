@@ -14,7 +14,6 @@ import numpy as np
 
 from kd_notes import kd_loss
 from kd_notes._checks import FloatArray
-from kd_notes._softmax import log_softmax_rows, softmax_rows, weighted_sum
 from kd_notes.audit._families import FAMILIES, Family, Networks
 
 FIRST_STEPS, LAST_STEPS = 8, 60
@@ -45,21 +44,22 @@ class Model:
 
     def value(self, student: FloatArray, teacher: FloatArray) -> FloatArray:
         """Return the loss per example, `(..., K)` to `(...)`, by the definition."""
-        networks = Networks.of(
-            student / self.student_temperature, teacher / self.teacher_temperature
-        )
+        networks = Networks.of(*self._scaled(student, teacher))
         terms = self.family.terms(networks, np.asarray(self.parameter))
+        if self.family.has_entropy:
+            terms = np.where(networks.p == 0, 0, terms)
         values: FloatArray = self.factor * terms.sum(axis=-1)
         return values
 
     def exact(self, student: FloatArray, teacher: FloatArray) -> FloatArray:
         """Return the loss per example as `kd_notes` computes it, where it has this divergence."""
-        s, t = student / self.student_temperature, teacher / self.teacher_temperature
-        if self.family.exact is not None:
-            return self.factor * kd_loss(s, t, divergence=self.family.exact(self.parameter))
-        if self.family.name == "cross_entropy":
-            return self.factor * -weighted_sum(softmax_rows(t, 1.0), log_softmax_rows(s, 1.0))
-        return self.value(student, teacher)
+        if self.family.exact is None:
+            return self.value(student, teacher)
+        divergence = self.family.exact(self.parameter)
+        return self.factor * kd_loss(*self._scaled(student, teacher), divergence=divergence)
+
+    def _scaled(self, student: FloatArray, teacher: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return student / self.student_temperature, teacher / self.teacher_temperature
 
 
 class Values(NamedTuple):

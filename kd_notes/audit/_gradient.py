@@ -29,46 +29,58 @@ class Comparison(NamedTuple):
 
 
 def gradient(report: Report, identity: Identity, path: Course | None) -> Report:
-    """Compare autograd with central differences of the value."""
-    subject, here = identity.subject, probe(7, 2, scale=identity.scale)
+    """Ask who gets a gradient, and compare autograd's with differences of the value."""
+    subject = identity.subject
     try:
-        found = subject.gradients(here)
+        found = subject.gradients(_probe(identity))
     except LossError as error:  # a value without a graph, or a backward that fails
-        message = f"Its backward pass raises {error}"
-        return replace(report.adding(finding("no-gradient", message)), gradient_power=None)
+        return _without(report, "no-gradient", f"Its backward pass raises {error}")
     if found is None:
         return report
     if found.first is None or not np.any(found.first):
         message = "The gradient of the student's argument is missing, or 0 in every entry."
-        return replace(report.adding(finding("no-gradient", message)), gradient_power=None)
-    report = _of_teacher(report, found.second if subject.gradient is None else None, subject)
+        return _without(report, "no-gradient", message)
+    if subject.gradient is None:
+        report = _of_teacher(report, found.second)
     dtype = precision(subject)
     if dtype not in STEPS:
         return replace(report, gradient_power=None)
-    close = CLOSE[dtype]
-    try:
-        compared = _compare(subject, here, found.first, STEPS[dtype] * identity.scale)
-    except LossError:  # it refuses arguments that are not normalized
-        return report
-    if compared.off > close:
-        message = f"The gradient is off the derivative of the value by {compared.off:.2g} of it."
-        return replace(report.adding(finding("wrong-gradient", message)), gradient_power=None)
-    if abs(compared.ratio - 1) < close:
-        return report
-    message = f"The gradient is {compared.ratio:.6g} times the derivative of the value."
-    power = _power(report, identity, path, compared.ratio, STEPS[dtype])
-    return replace(report.adding(finding("wrong-gradient", message)), gradient_power=power)
+    return _compared(report, identity, path, found.first, dtype)
 
 
-def _of_teacher(report: Report, teacher: FloatArray | None, subject: Subject) -> Report:
-    if subject.gradient is not None:
-        return report
+def _probe(identity: Identity) -> Probe:
+    return probe(7, 2, scale=identity.scale)
+
+
+def _without(report: Report, code: str, message: str) -> Report:
+    return replace(report.adding(finding(code, message)), gradient_power=None)
+
+
+def _of_teacher(report: Report, teacher: FloatArray | None) -> Report:
     has_one = teacher is not None and bool(np.any(teacher))
     report = replace(report, teacher_gradient=has_one)
-    if has_one:
-        message = "The teacher gets a gradient too, unless it is detached by the caller."
-        report = report.adding(finding("teacher-gradient", message))
-    return report
+    if not has_one:
+        return report
+    message = "The teacher gets a gradient too, unless it is detached by the caller."
+    return report.adding(finding("teacher-gradient", message))
+
+
+def _compared(
+    report: Report, identity: Identity, path: Course | None, found: FloatArray, dtype: str
+) -> Report:
+    step = STEPS[dtype] * identity.scale
+    try:
+        compared = _compare(identity.subject, _probe(identity), found, step)
+    except LossError:  # it refuses arguments that are not normalized
+        return report
+    if compared.off > CLOSE[dtype]:
+        message = f"The gradient is off the derivative of the value by {compared.off:.2g} of it."
+        return _without(report, "wrong-gradient", message)
+    if abs(compared.ratio - 1) < CLOSE[dtype]:
+        return report
+    message = f"The gradient is {compared.ratio:.6g} times the derivative of the value."
+    power = _power(report, identity, path, compared.ratio, step)
+    return replace(report.adding(finding("wrong-gradient", message)), gradient_power=power)
 
 
 def _compare(subject: Subject, here: Probe, found: FloatArray, step: float) -> Comparison:
@@ -107,5 +119,5 @@ def _power(
     found = there.gradients(here)
     if found is None or found.first is None or report.value_power is None:
         return None
-    other = _compare(there, here, found.first, 2 * identity.scale * step).ratio
+    other = _compare(there, here, found.first, 2 * step).ratio
     return report.value_power + float(np.round(np.log2(other / ratio), 3))

@@ -174,7 +174,7 @@ def _simplest(subject: Subject, models: list[Model], scale: float) -> Model:
     bound = max(100 * models[0].residual, tolerance(subject))
     equal = [_with_normalizer(subject, m, scale) for m in models if m.residual <= bound]
     equal = [m for m in equal if _is_plausible(subject, m, scale)] or equal
-    equal.sort(key=lambda m: (not m.family.homogeneous, FAMILIES.index(m.family)))
+    equal.sort(key=lambda model: FAMILIES.index(model.family))
     own = [model for model in equal if not np.any(extra(subject, model, scale))]
     return (own or equal)[0]
 

@@ -15,8 +15,6 @@ from kd_notes.audit._probes import CLASSES, Probe, probe
 from kd_notes.audit._report import Finding, Report, Weights, finding
 from kd_notes.audit._subject import LossError
 
-OTHER_WEIGHT = 0.5  # of the way from the weight to 1, or back from it
-
 
 class LabelPart(NamedTuple):
     """A weight times the student's cross-entropy on the label, at a temperature."""
@@ -118,21 +116,19 @@ def weights(report: Report, identity: Identity, part: LabelPart | None) -> Repor
     """Vary the weight, and see which of the two parts follows it."""
     if report.weights is None or part is None or report.factor is None:
         return report
-    total = part.weight + report.factor
-    known = replace(report.weights, teacher=report.factor, sum_to_one=abs(total - 1) < 1e-4)
+    sum_to_one = abs(part.weight + report.factor - 1) < 1e-4
+    known = replace(report.weights, teacher=report.factor, sum_to_one=sum_to_one)
     subject = identity.subject
     if "weight" in subject.roles and subject.weight is not None:
-        other_weight = subject.weight + OTHER_WEIGHT * ((subject.weight < 0.5) - subject.weight)
-        varied = replace(subject, weight=float(other_weight))
-        model = refit(identity, varied, CLASSES)
-        there = label_part(identity._replace(subject=varied, model=model))
-        if there is not None:
-            moved = there.weight - part.weight, model.factor - identity.model.factor
-            rising = other_weight > subject.weight
-            known = replace(known, alpha_on=_on(moved[0], moved[1], rising))
-            if not any(abs(x) > 1e-9 for x in moved):
-                message = f"Weights of {subject.weight:g} and {other_weight:g} give the same loss."
-                report = report.adding(finding("alpha-ignored", message))
+        other = (subject.weight + (subject.weight < 0.5)) / 2  # half the way to 0 or 1
+        varied = replace(subject, weight=float(other))
+        model = refit(identity, varied)
+        there = label_part(identity._replace(subject=varied, model=model)) or part
+        label, teacher = there.weight - part.weight, model.factor - identity.model.factor
+        if abs(label) + abs(teacher) < 1e-9:
+            message = f"Weights of {subject.weight:g} and {other:g} give the same loss."
+            report = report.adding(finding("alpha-ignored", message))
+        known = replace(known, alpha_on=_on(label, teacher, other > subject.weight))
     return _with_weights(replace(report, weights=known))
 
 

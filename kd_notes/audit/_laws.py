@@ -15,7 +15,7 @@ SHIFT = 3.0  # of all logits of an example, over the scale
 
 
 def dependence(subject: Subject) -> list[Finding]:
-    """Ask whether every argument matters, and every class."""
+    """Ask whether both arguments matter."""
     scale = subject.temperature or 1.0
     here, other = (probe(seed, 3, scale=scale) for seed in (8, 9))
     rows, batch = subject.rows(here), subject(*here)
@@ -29,19 +29,7 @@ def dependence(subject: Subject) -> list[Finding]:
             return [finding("batch-not-rows", message)]
         message = f"Other logits of the {name} give the same loss, {rows[0]:.6g}."
         found.append(finding(f"ignores-{name}", message))
-    return found or _classes(subject, here, rows, scale)
-
-
-def _classes(subject: Subject, here: Probe, rows: FloatArray, scale: float) -> list[Finding]:
-    moved = (here.student + scale * (np.arange(CLASSES) == i) for i in range(CLASSES))
-    idle = np.array([subject.rows(here._replace(student=student)) == rows for student in moved])
-    if not np.any(idle):
-        return []
-    message = (
-        f"In {idle.sum(axis=0).max()} of {CLASSES} classes of an example, the student's logit "
-        "can change without effect."
-    )
-    return [finding("ignores-classes", message)]
+    return found
 
 
 def laws(report: Report, identity: Identity) -> Report:
@@ -54,6 +42,7 @@ def laws(report: Report, identity: Identity) -> Report:
         *_sign(identity, rows, size),
         *_shift(identity, here, rows, size),
         *_permutation(identity, here, rows, size),
+        *([] if identity.fits else _classes(identity)),  # all classes are in a model that fits
     ]
     return report.adding(*found)
 
@@ -119,3 +108,21 @@ def _permutation(identity: Identity, here: Probe, rows: FloatArray, size: float)
     worst = int(np.argmax(np.abs(got - rows)))
     message = f"With the classes in reverse order it is {got[worst]:.6g}, not {rows[worst]:.6g}."
     return [finding("not-symmetric", message)]
+
+
+def _classes(identity: Identity) -> list[Finding]:
+    """Move the student's logit of one class after the other, by little and by much."""
+    subject, idle = identity.subject, np.ones((CLASSES, 3), bool)
+    for scale in (0.1 * identity.scale, identity.scale):
+        here = probe(8, 3, scale=scale)
+        rows = subject.rows(here)
+        for i in range(CLASSES):
+            student = here.student + scale * (np.arange(CLASSES) == i)
+            idle[i] &= subject.rows(here._replace(student=student)) == rows
+    if not np.any(idle):
+        return []
+    message = (
+        f"In {idle.sum(axis=0).max()} of {CLASSES} classes of an example, the student's logit "
+        "can change without effect."
+    )
+    return [finding("ignores-classes", message)]

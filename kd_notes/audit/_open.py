@@ -141,15 +141,14 @@ def order(subject: Subject, student_first: bool | None) -> tuple[bool, list[Find
     named = student_is_first(subject.loss) if student_first is None else student_first
     if named is None:
         named = _first_has_gradient(subject)
-    if named is not None:
-        return named, []
-    return True, [
-        finding(
-            "order-assumed",
+    if named is None:
+        message = (
             "Neither the names of its arguments nor their gradients say which is the student: "
-            "the first was assumed; if it is the second, forward and reverse change places.",
+            "the first was assumed; if it is the second, forward and reverse change places."
         )
-    ]
+        return True, [finding("order-assumed", message)]
+    message = "Its first argument is the teacher."
+    return named, [] if named else [finding("teacher-first", message)]
 
 
 def _first_has_gradient(subject: Subject) -> bool | None:

@@ -9,7 +9,7 @@ import numpy as np
 from kd_notes._checks import FloatArray
 from kd_notes.audit._identify import Identity
 from kd_notes.audit._probes import Probe, probe
-from kd_notes.audit._report import Reduction, Report, finding
+from kd_notes.audit._report import Finding, Reduction, Report, finding
 from kd_notes.audit._subject import LossError, Subject
 
 SEQUENCES, LENGTH = 2, 3
@@ -17,56 +17,58 @@ SEQUENCES, LENGTH = 2, 3
 
 def reduction(report: Report, identity: Identity) -> Report:
     """Compare the loss of a batch with those of its examples."""
-    subject, close = identity.subject, identity.close
+    subject = identity.subject
     if subject.axes == 1:
         return replace(report, reduction="none")
     here = probe(3, 3, scale=identity.scale)
     batch, rows = subject(*here), subject.rows(here)
-    if batch.size > 1:
-        same = np.allclose(batch.reshape(3, -1).sum(axis=-1), rows, rtol=close, atol=close)
-        report = replace(report, reduction="none" if same else "unknown")
-    else:
-        longer = probe(4, 4, scale=identity.scale)
-        ratios = batch.sum() / rows.sum(), subject(*longer).sum() / subject.rows(longer).sum()
-        same = any(np.allclose(ratios, r, rtol=close) for r in ((1, 1), (1 / 3, 1 / 4)))
-        kind = _reduced(identity, summed=abs(ratios[1] - 1) < 0.5)
-        report = replace(report, reduction=kind if same else "unknown")
-    if not same:
-        return report.adding(
-            finding(
-                "batch-not-rows",
-                f"A batch of three costs {batch.sum():.6g}; its examples, each by itself, "
-                f"{', '.join(f'{x:.6g}' for x in rows)}.",
-            )
-        )
-    return _by_length(_named(report, identity), identity, batch)
+    kind = _of_array(identity, batch, rows) if batch.size > 1 else _of_number(identity)
+    if kind is None:
+        return report.adding(_not_rows(batch, rows))
+    report = _named(replace(report, reduction=kind), identity)
+    return report if kind == "none" else _by_length(report, identity)
 
 
-def _reduced(identity: Identity, summed: bool) -> Reduction:
-    if summed:
+def _of_array(identity: Identity, batch: FloatArray, rows: FloatArray) -> Reduction | None:
+    totals, close = batch.reshape(len(rows), -1).sum(axis=-1), identity.close
+    return "none" if np.allclose(totals, rows, rtol=close, atol=close) else None
+
+
+def _of_number(identity: Identity) -> Reduction | None:
+    """Ask for batches of 3 and of 4: the ratio to the sum of the rows tells sum and mean."""
+    ratios = []
+    for number in (3, 4):
+        here = probe(number, number, scale=identity.scale)
+        ratios.append(identity.subject(*here).sum() / identity.subject.rows(here).sum())
+    if np.allclose(ratios, [1, 1], rtol=identity.close):
         return "sum"
+    if not np.allclose(ratios, [1 / 3, 1 / 4], rtol=identity.close):
+        return None
     if not identity.fits or identity.per_class is None:
         return "unknown"
     return "mean" if identity.per_class else "batchmean"
 
 
+def _not_rows(batch: FloatArray, rows: FloatArray) -> Finding:
+    by_itself = ", ".join(f"{x:.6g}" for x in rows)
+    message = (
+        f"A batch of three costs {batch.sum():.6g}; its examples, each by itself, {by_itself}."
+    )
+    return finding("batch-not-rows", message)
+
+
 def _named(report: Report, identity: Identity) -> Report:
+    found = []
     if report.reduction == "sum":
-        report = report.adding(
-            finding("sum-over-batch", "It is the sum over the examples: 3 cost 3 times as much.")
-        )
+        message = "It is the sum over the examples: 3 cost 3 times as much."
+        found.append(finding("sum-over-batch", message))
     if identity.fits and identity.per_class and not identity.model.family.is_error:
-        report = report.adding(
-            finding(
-                "mean-over-classes",
-                "It is divided by the number of classes: 5 times too small for 5 classes, "
-                "1000 times for 1000.",
-            )
-        )
-    return report
+        message = "It is divided by the number of classes: for 1000 it is 1000 times too small."
+        found.append(finding("mean-over-classes", message))
+    return report.adding(*found)
 
 
-def _by_length(report: Report, identity: Identity, batch: FloatArray) -> Report:
+def _by_length(report: Report, identity: Identity) -> Report:
     """Ask for two sequences of three tokens, if it takes such, and for a mask."""
     subject = identity.subject
     tokens = probe(5, SEQUENCES * LENGTH, scale=identity.scale)
@@ -76,17 +78,15 @@ def _by_length(report: Report, identity: Identity, batch: FloatArray) -> Report:
         total = subject(*sequences)
     except LossError:  # it takes no sequences, and nobody said that it does
         return report
-    rows = subject.rows(tokens)
-    if batch.size > 1 or total.size > 1:
+    if total.size > 1:
         return report
+    rows = subject.rows(tokens)
     if np.isclose(total.sum() / rows.sum(), 1 / SEQUENCES, rtol=identity.close):
-        report = report.adding(
-            finding(
-                "grows-with-length",
-                "For two sequences of 3 tokens it is 3 times the mean over the tokens: it is "
-                "divided by the first axis alone.",
-            )
+        message = (
+            f"For sequences of {LENGTH} tokens it is {LENGTH} times the mean over the tokens: it "
+            "is divided by the first axis alone."
         )
+        report = report.adding(finding("grows-with-length", message))
     return _masked(report, subject, sequences, rows) if "mask" in subject.roles else report
 
 

@@ -1,4 +1,4 @@
-"""A report as text, Markdown and HTML: two tables, what the loss is and what to know."""
+"""A report as text, Markdown and HTML: two tables, what the loss is and what to know of it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,43 @@ if TYPE_CHECKING:
 WIDTH = 88
 
 
+REDUCED = {
+    "none": "for each example",
+    "sum": "summed over the examples",
+    "batchmean": "averaged over the examples",
+    "mean": "averaged over the examples and the classes",
+    "unknown": "in a batch in another way",
+}
+
+
+def summary(report: Report) -> str:
+    """Return the loss in one line, as a product and a sum."""
+    if report.divergence == "unknown":
+        return "no divergence that has a name here"
+    factors = [_number(report.factor)] if report.factor not in (1, None) else []
+    if report.value_power:
+        power = {1.0: "τ", 2.0: "τ²"}.get(report.value_power, f"τ^{report.value_power:g}")
+        factors.append(power)
+    text = " × ".join([*factors, _name(report)])
+    if report.weights is not None:
+        text = f"{_number(report.weights.label)} × cross-entropy on the label + {text}"
+    inside = f" at τ = {_number(report.temperature)}" if report.temperature else ""
+    return f"{text}{inside}, {REDUCED[report.reduction]}"
+
+
+def _name(report: Report) -> str:
+    name = report.divergence.replace("_", " ").replace(" kl", " KL")
+    if report.parameter is None:
+        return name
+    letter = "β" if report.divergence == "jensen_shannon" else "α"
+    return f"{name} ({letter} = {report.parameter:g})"
+
+
 def facts(report: Report) -> list[tuple[str, str]]:
     """Return the questions and the answers."""
     found = [
-        ("divergence", _divergence(report)),
+        ("divergence", _parameter(report)),
+        ("residual", "cannot tell" if report.residual is None else f"{report.residual:.0e}"),
         ("takes", _takes(report)),
         ("first argument", "student" if report.student_first else "teacher"),
         ("temperature inside", _temperature(report)),
@@ -32,14 +65,9 @@ def facts(report: Report) -> list[tuple[str, str]]:
     return found
 
 
-def _divergence(report: Report) -> str:
-    name = report.divergence
-    if report.parameter is not None:
-        letter = "β" if name == "jensen_shannon" else "α"
-        name = f"{name}, {letter} = {report.parameter:g}"  # type: ignore[assignment]
-    if report.residual is None:
-        return name
-    return f"{name} (residual {report.residual:.0e})"
+def _parameter(report: Report) -> str:
+    parameter = "" if report.parameter is None else f", {report.parameter:g}"
+    return f"{report.divergence}{parameter}"
 
 
 def _takes(report: Report) -> str:
@@ -78,19 +106,18 @@ def as_text(report: Report) -> str:
     """Return aligned lines of at most 88 characters."""
     rows = facts(report)
     width = max(len(question) for question, _ in rows)
-    lines = [f"{report.name} ({report.backend})"]
+    lines = [f"{report.name} ({report.backend})", f"  {summary(report)}"]
     lines += [f"  {question:{width}}  {answer}" for question, answer in rows]
     for found in report.findings:
-        text = f"{found.severity} {found.code}: {found.message} See {found.section}"
-        lines += textwrap.wrap(
-            text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-        )
+        text = f"{found.severity} {found.code}: {found.message}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        lines.append(f"  {found.section}")
     return "\n".join(lines)
 
 
 def as_markdown(report: Report) -> str:
     """Return two tables of Markdown."""
-    lines = [f"| `{report.name}` | |", "|---|---|"]
+    lines = [f"| `{report.name}` | {summary(report)} |", "|---|---|"]
     lines += [f"| {question} | {answer} |" for question, answer in facts(report)]
     if report.findings:
         lines += ["", "| severity | code | finding | section |", "|---|---|---|---|"]
@@ -101,7 +128,8 @@ def as_markdown(report: Report) -> str:
 
 def as_html(report: Report) -> str:
     """Return two tables of HTML."""
-    head = f"<table><caption>{html.escape(report.name)}</caption>"
+    caption = html.escape(f"{report.name}: {summary(report)}")
+    head = f"<table><caption>{caption}</caption>"
     parts = [head, *(_row(row) for row in facts(report)), "</table>"]
     if report.findings:
         parts.append("<table>")

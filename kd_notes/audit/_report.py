@@ -146,6 +146,11 @@ class Report:
         """The findings that are wrong under every convention."""
         return tuple(found for found in self.findings if found.severity == "defect")
 
+    @property
+    def summary(self) -> str:
+        """The loss in one line."""
+        return _render.summary(self)
+
     def adding(self, *found: Finding) -> Report:
         """Return the report with more findings, the worst first, each code once."""
         new = [f for n, f in enumerate(found) if f.code not in {g.code for g in found[:n]}]

@@ -161,6 +161,14 @@ _FORMS: dict[Takes, Callable[[FloatArray], FloatArray]] = {
 }
 
 
+def as_forms(takes: Takes | tuple[Takes, Takes]) -> tuple[Takes, Takes]:
+    """Return the forms of both networks' arguments, checked."""
+    pair = (takes, takes) if isinstance(takes, str) else tuple(takes)
+    if len(pair) != 2 or not set(pair) <= set(_FORMS):
+        raise ValueError(f"takes must be one of {[*_FORMS]}, or two of them; got {takes!r}")
+    return pair[0], pair[1]
+
+
 def parameters(loss: Callable[..., Any]) -> list[inspect.Parameter]:
     """Return the parameters of a function, or of a module's `forward`; none if it hides them."""
     try:

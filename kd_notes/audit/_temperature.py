@@ -89,21 +89,16 @@ def temperature(
     report = replace(report, value_power=power, gradient_power=power, factor=factor)
     if model.family.homogeneous:
         return report.adding(*_outside_findings(report, identity, path))
-    if _is_ignored(path):
-        message = f"Twice the temperature {path.given:g} gives the same loss."
-        report = report.adding(finding("temperature-ignored", message))
-    else:
-        report = report.adding(*_outside_findings(report, identity, path))
     inside, teacher = (
         snapped(x, model.residual) for x in (model.student_temperature, model.teacher_temperature)
     )
     report = replace(report, temperature=inside, teacher_temperature=teacher)
-    if abs(teacher / inside - 1) > CLOSE:
-        message = (
-            f"The student's logits are divided by {inside:.4g}, the teacher's by {teacher:.4g}."
-        )
-        report = report.adding(finding("two-temperatures", message))
-    return report.adding(*_inside_findings(inside, path, claimed))
+    if _is_ignored(path):
+        message = f"Twice the temperature {path.given:g} gives the same loss."
+        return report.adding(finding("temperature-ignored", message))
+    return report.adding(
+        *_outside_findings(report, identity, path), *_inside_findings(report, path, claimed)
+    )
 
 
 def snapped(number: float, residual: float = 0.0) -> float:
@@ -117,12 +112,21 @@ def _is_ignored(path: Course) -> bool:
     return path.given is not None and not any(powers)
 
 
-def _inside_findings(inside: float, path: Course, claimed: float | None) -> list[Finding]:
+def _inside_findings(report: Report, path: Course, claimed: float | None) -> list[Finding]:
+    inside, teacher = report.temperature, report.teacher_temperature
+    assert inside is not None
+    assert teacher is not None
     given = path.given if path.given is not None else claimed
-    if given is None or _is_ignored(path) or abs(inside / given - 1) < CLOSE:
-        return []
-    message = f"At temperature {given:g} the student's logits are divided by {inside:.6g}."
-    return [finding("wrong-temperature", message)]
+    found = []
+    if abs(teacher / inside - 1) > CLOSE:
+        message = (
+            f"The student's logits are divided by {inside:.4g}, the teacher's by {teacher:.4g}."
+        )
+        found.append(finding("two-temperatures", message))
+    if given is not None and abs(inside / given - 1) > CLOSE:
+        message = f"At temperature {given:g} the student's logits are divided by {inside:.6g}."
+        found.append(finding("wrong-temperature", message))
+    return found
 
 
 def _outside(
