@@ -41,8 +41,9 @@ def audit_library(name):
 def audit_case(case):
     """Return what the audit finds of a loss, and how it is converted."""
     options = {"backend": "numpy" if "gradient" in case.options else "torch", **case.options}
-    report = asdict(audit(case.theirs, **options))
-    del report["digits"], report["name"], report["residual"]
+    report = audit(case.theirs, **options)
+    found = asdict(report)
+    del found["digits"], found["name"], found["residual"]
     ours = None
     if case.ours is not None:
         digits = digits_of_agreement(case)
@@ -55,7 +56,8 @@ def audit_case(case):
         "advice": " ".join(advice.split()),
         "code": body(case.theirs),
         "ours": ours,
-        "found": rounded(report),
+        "summary": report.summary,
+        "found": rounded(found),
     }
 
 
