@@ -189,6 +189,18 @@ def is_the_soft_cross_entropy(student, teacher, temperature=4.0):
     return -(p * log_q).sum(-1).mean()
 
 
+@planted(
+    *("few-digits", "masked-class", "teacher-gradient"),
+    *("cross-entropy", "unscaled", "free-weights", "ignored-index"),
+    divergence="cross_entropy",
+    temperature=4,
+    factor=1,
+)
+def adds_hard_and_soft_cross_entropy(student, teacher, labels, temperature=4.0):
+    log_q, p = soften(student, teacher, temperature)
+    return F.cross_entropy(student, labels) - (p * log_q).sum(-1).mean()
+
+
 @planted("few-digits", "teacher-gradient", "clip", divergence="forward_kl", value_power=2)
 def clamps_probabilities(student, teacher, T=4.0):  # noqa: N803
     log_q, p = soften(student, teacher, T)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,25 @@ def test_an_audit_takes_less_than_ten_seconds_of_one_core(name):
     assert time.process_time() - start < 10
 
 
+@pytest.mark.parametrize(
+    ("name", "summary"),
+    [
+        ("kd_loss", "τ² × forward KL at τ = 1, for each example"),
+        ("regularized_logit_matching_loss", "half the variance, for each example"),
+        ("logit_matching_loss", "0.5 × squared error, for each example"),
+        ("kl_divergence", "reverse KL at τ = 1, for each example"),
+        (
+            "knowledge_distillation_loss",
+            "0.7 × cross-entropy on the label + 0.3 × τ² × forward KL at τ = 4, for each example",
+        ),
+    ],
+)
+def test_nothing_is_wrong_with_the_librarys_own_losses(name, summary):
+    report = audit(getattr(kd_notes, name))
+    assert report.summary == summary
+    assert {finding.severity for finding in report.findings} <= HARMLESS
+
+
 def test_arguments_are_not_shared_with_the_loss():
     report = audit(LOSSES["subtracts_the_top_in_place"].loss)
     assert [finding.code for finding in report.findings] == ["changes-input"]
@@ -101,6 +121,11 @@ def test_a_crash_says_what_was_raised_and_what_is_missing():
     report = audit(LOSSES["raises"].loss)
     assert "RuntimeError: the teacher is on holiday" in report.findings[0].message
     assert "beta_schedule" in audit(LOSSES["needs_more"].loss).findings[0].message
+
+
+def test_a_partial_has_the_name_of_its_function():
+    report = audit(partial(LOSSES["needs_more"].loss, beta_schedule=1))
+    assert (report.name, report.divergence) == ("needs_more", "forward_kl")
 
 
 def test_a_crash_in_the_middle_is_a_finding():
@@ -236,7 +261,7 @@ def test_a_report_prints_its_answers_and_findings(report):
         ("is_renyi_of_order_2", "no divergence that has a name here"),
         (
             "is_jensen_shannon_0.1_at_1",
-            "jensen shannon (β = 0.1) at τ = 1, averaged over the examples",
+            "Jensen-Shannon divergence (β = 0.1) at τ = 1, averaged over the examples",
         ),
         (
             "weighs_the_labels",
@@ -255,6 +280,13 @@ def test_a_report_is_two_tables_of_markdown(report):
     assert {line.count("|") for line in lines[:blank]} == {3}
     assert {line.count("|") for line in lines[blank + 1 :]} == {5}
     assert "| warning | `mean-over-classes` |" in report.to_markdown()
+
+
+def test_a_report_of_a_crash_has_no_answers():
+    report = audit(LOSSES["raises"].loss)
+    first, second, *findings = str(report).splitlines()
+    assert (first, second) == ("raises (unknown)", "  could not be asked what it is")
+    assert findings[0].startswith("defect crash: On two examples")
 
 
 def test_a_report_is_html_without_what_a_function_calls_itself():

@@ -57,7 +57,8 @@ def show(report: Report, console: Any) -> None:
     answers = Table(show_header=False)
     for question, answer in facts(report):
         answers.add_row(question, answer)
-    console.print(answers)
+    if answers.rows:
+        console.print(answers)
     table = Table("severity", "finding", show_lines=True)
     for found in report.findings:
         text = f"[bold]{found.code}[/bold]\n{escape(found.message)}\n[dim]{found.section}[/dim]"

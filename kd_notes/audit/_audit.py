@@ -21,7 +21,7 @@ from kd_notes.audit._laws import dependence, laws
 from kd_notes.audit._open import check_calls, order, subject_of
 from kd_notes.audit._reduction import reduction
 from kd_notes.audit._report import Finding, Report, finding
-from kd_notes.audit._subject import LossError, Subject, Takes, as_forms
+from kd_notes.audit._subject import LossError, Subject, Takes, as_forms, name_of
 from kd_notes.audit._temperature import Course, course
 from kd_notes.audit._temperature import temperature as ask_temperature
 
@@ -75,7 +75,7 @@ def audit(
     ------
     ValueError
         If `takes`, `backend` or a key of `keywords` is none of those above, or the temperature
-        is not above 0.
+        is not above 0, or infinite.
     TypeError
         If the loss is not callable, or the temperature is no real number.
 
@@ -105,16 +105,15 @@ def audit(
     """
     if not callable(loss) or isinstance(loss, type):
         raise TypeError(f"loss must be a function or an instance that is callable; got {loss!r}")
-    if temperature is not None:
-        temperature = as_temperature(temperature)
-    name = getattr(loss, "__name__", type(loss).__name__)
+    if temperature is not None and as_temperature(temperature) == np.inf:
+        raise ValueError(f"temperature must be finite; got {temperature!r}")
     forms = FORMS if takes is None else (as_forms(takes),)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         subject = subject_of(loss, temperature, backend, gradient, keywords or {}, forms)
         if isinstance(subject, Finding):
-            return Report(name).adding(subject)
-        report = Report(name, subject.backend.name)
+            return Report(name_of(loss)).adding(subject)
+        report = Report(name_of(loss), subject.backend.name)
         try:
             return _opened(report, subject, student_first, temperature, forms)
         except LossError as error:

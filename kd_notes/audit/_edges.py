@@ -16,6 +16,7 @@ from kd_notes.audit._subject import LossError
 
 LARGE = 1e4
 SURE = 1000.0  # over the scale: e^-1000 is 0 in float64, as log(softmax) finds out
+SURE_GIVEN = 600.0  # the same where the loss is given e^-600 itself, which is not 0
 ROWS = 4
 
 
@@ -32,9 +33,10 @@ def edges(report: Report, identity: Identity, part: LabelPart) -> Report:
     # An epsilon is a finding of its own: that it bounds the loss is no second one.
     is_bounded = report.has("epsilon") or report.has("clip")
     here = probe(11, ROWS, scale=identity.scale)._replace(labels=np.zeros(ROWS, int))
-    places = [*_masked(here), _sure(here, identity.scale)]
     if identity.subject.takes == ("logits", "logits"):
-        places.append(_large(here))
+        places = [*_masked(here), _sure(here, SURE * identity.scale), _large(here)]
+    else:
+        places = [*_masked(here), _sure(here, SURE_GIVEN * identity.scale)]
     for edge in places:
         report = report.adding(*_at(identity, part, edge, is_bounded))
     report = report.adding(*_one_class(identity))
@@ -55,9 +57,9 @@ def _masked(here: Probe) -> list[Edge]:
     ]
 
 
-def _sure(here: Probe, scale: float) -> Edge:
+def _sure(here: Probe, lead: float) -> Edge:
     teacher = here.teacher.copy()
-    teacher[:, 2] += SURE * scale
+    teacher[:, 2] += lead
     return Edge("saturated-teacher", "A teacher that is sure", here._replace(teacher=teacher))
 
 

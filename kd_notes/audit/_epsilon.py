@@ -1,4 +1,4 @@
-"""Is there an epsilon or a clip inside the logarithm, and of what size."""
+"""Whether there is an epsilon or a clip inside the logarithm, and of what size."""
 
 from __future__ import annotations
 

@@ -114,6 +114,21 @@ _INSIDE = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9)
 _skewed = partial(Family, starts=_INSIDE, normalizer=lambda parameter: 1 / (1 - parameter) ** 2)
 _plain = partial(Family, is_named=False)
 
+#: What the named ones are called in a sentence.
+SPOKEN = {
+    "forward_kl": "forward KL",
+    "reverse_kl": "reverse KL",
+    "jeffreys": "Jeffreys divergence",
+    "cross_entropy": "cross-entropy",
+    "squared_error": "squared error",
+    "half_variance": "half the variance",
+    "total_variation": "total variation",
+    "jensen_shannon": "Jensen-Shannon divergence",
+    "skew_kl": "skew KL",
+    "skew_reverse_kl": "skew reverse KL",
+    "alpha": "alpha-divergence",
+}
+
 #: Without a parameter first: of two that fit equally, the first is the answer.
 FAMILIES = (
     Family("forward_kl", lambda n, _: n.p * (n.log_p - n.log_q), lambda _: "forward_kl"),

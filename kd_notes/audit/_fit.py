@@ -14,7 +14,7 @@ import numpy as np
 
 from kd_notes import kd_loss
 from kd_notes._checks import FloatArray
-from kd_notes.audit._families import FAMILIES, Family, Networks
+from kd_notes.audit._families import FAMILIES, SPOKEN, Family, Networks
 
 FIRST_STEPS, LAST_STEPS = 8, 60
 KEPT = 4  # families that are fitted to the end; after the first steps the right one leads
@@ -40,7 +40,7 @@ class Model:
     @property
     def name(self) -> str:
         """What it is called in a sentence."""
-        return self.family.name.replace("_", " ").format(self.parameter)
+        return SPOKEN.get(self.family.name) or self.family.name.format(self.parameter)
 
     def value(self, student: FloatArray, teacher: FloatArray) -> FloatArray:
         """Return the loss per example, `(..., K)` to `(...)`, by the definition."""

@@ -1,4 +1,4 @@
-"""Is the gradient the derivative of the value, and who gets one."""
+"""Whether the gradient is the derivative of the value, and who gets one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does the label cost, and which term does the weight multiplies."""
+"""What the label costs, and which term the weight multiplies."""
 
 from __future__ import annotations
 

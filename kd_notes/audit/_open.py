@@ -1,4 +1,4 @@
-"""Can it be called, and does it answer the same question twice in the same way."""
+"""Whether a loss can be called, and answers the same question twice in the same way."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def subject_of(
     """Return the loss with the first backend, shape and form that it accepts, or why none."""
     roles = find_roles(loss, keywords)
     if missing := _missing(loss, roles):
-        return finding("crash", f"It needs {missing}: give it by functools.partial or a lambda.")
+        message = f"Beside its first two arguments, the logits, it needs {missing}"
+        return finding("crash", f"{message}: give it by functools.partial or a lambda.")
     given_temperature, weight = _given(loss, roles, temperature)
     errors = {}
     for library in backends(backend):
@@ -124,12 +125,7 @@ def _shapes(subject: Subject) -> list[tuple[int, ...]]:
 
 
 def _changed(subject: Subject) -> list[Finding]:
-    here = probe(1, 3)
-    inputs = [subject.array(x) for x in subject.inputs(*here[:2])]
-    before = [subject.backend.read(x).copy() for x in inputs]
-    subject.loss(*inputs, **subject.others(here.student.shape, here.labels))
-    after = [subject.backend.read(x) for x in inputs]
-    changes = [float(np.abs(a - b).max()) for a, b in zip(after, before, strict=True)]
+    changes = subject.changes(probe(1, 3))
     if not max(changes) > 0:
         return []
     number = 1 + int(np.argmax(changes))

@@ -1,4 +1,4 @@
-"""To which dtype does a loss round its values, whatever it is given."""
+"""To which dtype a loss rounds its values, whatever it is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Over what is the loss summed or averaged."""
+"""Over what the loss is summed or averaged."""
 
 from __future__ import annotations
 

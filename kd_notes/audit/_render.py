@@ -6,6 +6,8 @@ import html
 import textwrap
 from typing import TYPE_CHECKING
 
+from kd_notes.audit._families import SPOKEN
+
 if TYPE_CHECKING:
     from kd_notes.audit._report import Report
 
@@ -23,6 +25,8 @@ REDUCED = {
 
 def summary(report: Report) -> str:
     """Return the loss in one line, as a product and a sum."""
+    if report.residual is None:
+        return "could not be asked what it is"
     if report.divergence == "unknown":
         return "no divergence that has a name here"
     factors = [_number(report.factor)] if report.factor not in (1, None) else []
@@ -37,7 +41,7 @@ def summary(report: Report) -> str:
 
 
 def _name(report: Report) -> str:
-    name = report.divergence.replace("_", " ").replace(" kl", " KL")
+    name = SPOKEN[report.divergence]
     if report.parameter is None:
         return name
     letter = "β" if report.divergence == "jensen_shannon" else "α"
@@ -45,10 +49,12 @@ def _name(report: Report) -> str:
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
-    """Return the questions and the answers."""
+    """Return the questions and the answers, none if the loss could not be asked."""
+    if report.residual is None:
+        return []
     found = [
         ("divergence", _parameter(report)),
-        ("residual", "cannot tell" if report.residual is None else f"{report.residual:.0e}"),
+        ("residual", f"{report.residual:.0e}"),
         ("takes", _takes(report)),
         ("first argument", "student" if report.student_first else "teacher"),
         ("temperature inside", _temperature(report)),
@@ -105,7 +111,7 @@ def _yes(value: bool | None) -> str:
 def as_text(report: Report) -> str:
     """Return aligned lines of at most 88 characters."""
     rows = facts(report)
-    width = max(len(question) for question, _ in rows)
+    width = max((len(question) for question, _ in rows), default=0)
     lines = [f"{report.name} ({report.backend})", f"  {summary(report)}"]
     lines += [f"  {question:{width}}  {answer}" for question, answer in rows]
     for found in report.findings:

@@ -95,7 +95,7 @@ class Report:
         What each network's logits are divided by inside.
     value_power, gradient_power
         Which power of the student's temperature multiplies the divergence in the value, and its
-        derivative in the gradient.
+        derivative in the gradient. Without autograd, and without a gradient given, they agree.
     factor
         What else multiplies the divergence, the reduction apart.
     reduction

@@ -125,6 +125,15 @@ class Subject:
         shaped = [g if g is None else g.reshape(probe.student.shape) for g in both]
         return Gradients(*(shaped if self.student_first else shaped[::-1]))
 
+    def changes(self, probe: Probe) -> list[float]:
+        """Return by how much a call changes its two arguments."""
+        arrays = [self.array(x) for x in self.inputs(*probe[:2])]
+        before = [self.backend.read(x).copy() for x in arrays]
+        with _foreign():
+            self.loss(*arrays, **self.others(probe.student.shape, probe.labels))
+        after = map(self.backend.read, arrays)
+        return [float(np.abs(a - b).max()) for a, b in zip(after, before, strict=True)]
+
     def inputs(self, student: FloatArray, teacher: FloatArray) -> list[FloatArray]:
         """Return the two arguments in the order and the form in which the loss takes them."""
         pair = [_FORMS[form](z) for form, z in zip(self.takes, (student, teacher), strict=True)]
@@ -167,6 +176,11 @@ def as_forms(takes: Takes | tuple[Takes, Takes]) -> tuple[Takes, Takes]:
     if len(pair) != 2 or not set(pair) <= set(_FORMS):
         raise ValueError(f"takes must be one of {[*_FORMS]}, or two of them; got {takes!r}")
     return pair[0], pair[1]
+
+
+def name_of(loss: Callable[..., Any]) -> str:
+    """Return the name of a function, of one behind a partial, or of an instance's class."""
+    return str(getattr(getattr(loss, "func", loss), "__name__", type(loss).__name__))
 
 
 def parameters(loss: Callable[..., Any]) -> list[inspect.Parameter]:

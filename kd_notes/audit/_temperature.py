@@ -197,7 +197,7 @@ def _factor(report: Report, identity: Identity) -> list[Finding]:
     family = identity.model.family
     if report.weights is not None or report.factor is None or abs(report.factor - 1) < CLOSE:
         return []
-    message = f"It is {report.factor:.6g} times the {identity.model.name}."
+    message = f"It is {report.factor:.6g} times {identity.model.name}."
     if abs(report.factor / family.normalizer(identity.model.parameter) - 1) < CLOSE:
         message = message[:-1] + ", which makes its limit half a variance."
     return [finding("factor", message)]
