@@ -23,12 +23,10 @@ def value_and_gradient(case, loss):
     rng = np.random.default_rng(seed=1)
     student, teacher = torch.tensor(rng.normal(scale=3, size=(2, EXAMPLES, CLASSES)))
     student.requires_grad_()
-    wanted = [name for name in inspect.signature(loss).parameters if name in OTHERS]
     inputs = {"student": student, "teacher": teacher}
     if loss is case.theirs:
         inputs = as_taken(case, **inputs)
-    names = [name for name in inspect.signature(loss).parameters if name not in OTHERS]
-    arguments = [inputs[name] for name in names] + [OTHERS[name] for name in wanted]
+    arguments = [(inputs | OTHERS)[name] for name in inspect.signature(loss).parameters]
     if loss is case.theirs and "gradient" in case.options:
         return by_numpy(case, arguments, student)
     value = loss(*arguments)

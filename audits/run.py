@@ -77,12 +77,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=f"some of: {', '.join(NAMES)}")
     names = parser.parse_args().names or NAMES
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=spawn, max_tasks_per_child=1) as pool:
-        new = dict(zip(names, pool.map(audit_library, names), strict=True))
-    old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    kept = {name: result for name, result in (old | new).items() if name in NAMES}
-    RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        for name, result in zip(names, pool.map(audit_library, names), strict=True):
+            results[name] = result
+            kept = {name: results[name] for name in NAMES if name in results}
+            RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
