@@ -3,17 +3,18 @@
 # make check   all that CI checks    make lint    style and types
 # make torch   install PyTorch, so that what is written for it is tested and run too
 # make bench   speed, memory and accuracy beside SciPy, PyTorch and JAX
+# make audit   what the distillation losses of other libraries compute
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SITE := _build/html
 READ := $(wildcard kd_notes/*.py kd_notes/*/*.py kd_notes/_book/fonts/*.ttf book/explorer.*)
-READ += benchmarks/results.json
+READ += benchmarks/results.json audits/results.json
 TORCH = $(wildcard $(VENV)/lib/*/site-packages/torch)
 CHAPTER = $(filter-out $(if $(TORCH),,%_in_pytorch.ipynb),$(wildcard notebooks/*.ipynb))
 
-.PHONY: book test site-test lint check torch lab serve bench notebooks clean
+.PHONY: book test site-test lint check torch lab serve bench audit notebooks clean
 .DELETE_ON_ERROR:
 
 book: $(VENV)/installed _build/sources
@@ -62,6 +63,16 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/figures.py
 
+# In an environment of its own: some of these libraries want other versions of each other.
+audit: .venv-audit/installed
+	.venv-audit/bin/python -m audits.run
+
+.venv-audit/installed: audits/requirements.txt audits/requirements-alone.txt
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet -r audits/requirements.txt --editable .
+	.venv-audit/bin/python -m pip install --quiet --no-deps -r audits/requirements-alone.txt
+	touch $@
+
 # Run the chapters, or one, and store their outputs, as they are committed. A second pass joins
 # printed text that arrived in several pieces; in the first pass this would precede the run.
 notebooks: $(VENV)/installed
@@ -70,7 +81,7 @@ notebooks: $(VENV)/installed
 	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams $(CHAPTER)
 
 clean:
-	rm -rf _build $(VENV)
+	rm -rf _build $(VENV) .venv-audit
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -15,6 +15,7 @@ READ = [
     "kd_notes/_book/fonts/NotesSans-Regular.ttf",
     "book/explorer.py",
     "benchmarks/results.json",
+    "audits/results.json",
 ]
 
 

@@ -9,7 +9,7 @@ Severity: TypeAlias = Literal["defect", "warning", "choice", "unknown"]
 _CONVENTIONS = "book/conventions.md#sec-"
 _QUESTIONS = "book/questions.md#sec-question-"
 _GRADIENT = "notebooks/04_the_distillation_gradient.ipynb#sec-"
-_NUMERICS = "notebooks/08_a_numerical_core.ipynb#sec-"
+_NUMERICS = "notebooks/14_a_numerical_core.ipynb#sec-"
 
 
 class Code(NamedTuple):

@@ -1,0 +1,1 @@
+"""Audits of the distillation losses of other libraries: `make audit`."""
