@@ -12,7 +12,7 @@ from typing import Any
 
 from kd_notes._formulas import COTH, REACH, Operations, Pair, Rows, difference, terms
 
-LARGE = {"float32": 80.0, "float64": 700.0}  # eʸ is finite up to here
+LARGE = {"float32": 88.0, "float64": 709.0}  # eʸ is finite up to here
 BOUND = {"float32": 2.0**128 - 2.0**104, "float64": sys.float_info.max}  # the largest numbers
 TERMS = {"float32": 7, "float64": 17}  # of the series of log1p
 
@@ -26,8 +26,8 @@ class Side:
         Probabilities, and the logarithm of w.
     y, t, unit
         y = log(o/w) and t = unit·y.
-    expm1, t_expm1
-        eʸ − 1, which is large but finite where eʸ overflows; and unit times it where |y| is small.
+    is_near
+        Where |y| is small.
     """
 
     def __init__(
@@ -35,9 +35,14 @@ class Side:
     ) -> None:
         self.ops, self.w, self.o, self.log_w = ops, w, o, log_w
         self.y, self.t, self.unit = y, t, unit
-        self.expm1 = ops.expm1(ops.clip(y, -math.inf, LARGE[ops.dtype_name(y)]))
-        self.t_expm1 = t * ops.where(y == 0, 1.0, self.expm1 / y)
         self.is_near = abs(y) <= REACH
+
+    def expm1(self) -> tuple[Rows, Rows]:
+        """Return eʸ − 1, large but finite where eʸ overflows; and unit times it where near."""
+        expm1 = self.ops.expm1(
+            self.ops.clip(self.y, -math.inf, LARGE[self.ops.dtype_name(self.y)])
+        )
+        return expm1, self.t * self.ops.where(self.y == 0, 1.0, expm1 / self.y)
 
     def either(self, is_near: Rows, near: Rows, far: Rows) -> Rows:
         """Return unit²·far where y is not small."""
@@ -54,8 +59,8 @@ class Comparison:
     ----------
     from_p, from_q
         Either network beside the other.
-    x, x_top
-        p/q, large but finite where it overflows; and p/q of the student's top class.
+    x_top, log_x_top
+        x = p/q of the student's top class, and its logarithm.
     y_top, t_top
         log(x/x_top), and unit times it.
     """
@@ -70,8 +75,6 @@ class Comparison:
         self.y_top = from_top * beta
         self.t_top = from_top if scaled else self.y_top
         self.log_x_top = ops.at_top(z, self.from_q.y)[1]
-        large = LARGE[ops.dtype_name(z)]
-        self.x = ops.exp(ops.clip(self.from_q.y, -math.inf, large))
         self.x_top = ops.exp(self.log_x_top)
 
     def _set_sides(self, pair: Pair, scaled: bool) -> None:
@@ -99,13 +102,18 @@ class Comparison:
         """Return unit·(q − p)."""
         side = self.from_p
         far = self.unit * (side.o - side.w)
-        return self.ops.where(side.is_near, side.w * side.t_expm1, far)
+        return self.ops.where(side.is_near, side.w * side.expm1()[1], far)
 
-    def x_from_top(self, divisor: Rows) -> tuple[Rows, Rows]:
+    def x(self) -> Rows:
+        """Return x = p/q, large but finite where it overflows."""
+        log = self.from_q.y
+        return self.ops.exp(self.ops.clip(log, -math.inf, LARGE[self.ops.dtype_name(log)]))
+
+    def from_top(self, x: Rows, divisor: Rows) -> tuple[Rows, Rows]:
         """Return (x − x_top)/divisor, and unit times it."""
         ops, y = self.ops, self.y_top
         expm1, is_near = ops.expm1(y), abs(y) <= REACH
-        plain = ops.where(is_near, self.x_top * expm1, self.x - self.x_top) / divisor
+        plain = ops.where(is_near, self.x_top * expm1, x - self.x_top) / divisor
         near = self.x_top * self.t_top * ops.where(y == 0, 1.0, expm1 / y) / divisor
         return plain, ops.where(is_near, near, plain * self.unit)
 
@@ -115,15 +123,18 @@ class Comparison:
         So no rounding of h counts that does not for the top class. The mean of what is left after
         a first one is small. For a small q, q h may be given, since h may overflow.
         """
-        ops, q = self.ops, self.from_q.w
+        ops, q, log_q = self.ops, self.from_q.w, self.from_q.log_w
         bound = BOUND[ops.dtype_name(q)]
-        is_given = (self.from_q.y > REACH) | (abs(h) > bound)
-        h = ops.where(q > 0, ops.clip(h, -bound, bound), 0.0)
-        from_top = q * h if qh is None else ops.where(is_given, qh, q * h)
-        base = ops.clip(ops.row_sum(from_top), -bound, bound)
-        from_base = q * (h - base)
-        if qh is not None:
-            from_base = ops.where(is_given, qh - q * base, from_base)
+        is_apart = abs(h) > bound if qh is None else (self.from_q.y > REACH) | (abs(h) > bound)
+        h = ops.where(log_q > -math.inf, ops.clip(h, -bound, bound), 0.0)
+        q_h = q * h if qh is None else ops.where(is_apart, qh, q * h)
+        is_tiny = log_q < -LARGE[ops.dtype_name(q)] + 2  # q may have lost digits
+        if qh is None and ops.any(is_tiny):
+            size = ops.exp(log_q + ops.log(abs(h)))
+            q_h = ops.where(is_tiny, ops.where(h < 0, -size, size), q_h)
+            is_apart = is_apart | is_tiny
+        base = ops.clip(ops.row_sum(q_h), -bound, bound)
+        from_base = ops.clip(ops.where(is_apart, q_h - q * base, q * (h - base)), -bound, bound)
         mean = ops.clip(ops.row_sum(from_base), -bound, bound)
         return ops.clip(from_base - q * mean, -bound, bound)
 

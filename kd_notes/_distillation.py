@@ -306,8 +306,9 @@ def knowledge_distillation_loss(
 
     Notes
     -----
-    :math:`(1-\alpha)\,\mathrm{CE}(y, p^s) + \alpha \tau^2\,\mathrm{KL}(p^t, p^s)`: with
-    `scaled=False` and temperature 1, Eq. 13 of the note :cite:p:`Che21`.
+    :math:`(1-\alpha)\,\mathrm{CE}(y, p) + \alpha \tau^2\,\mathrm{KL}(p^t, p^s)`, where :math:`p`
+    is the student's softmax at temperature 1, and :math:`p^s` and :math:`p^t` are at
+    :math:`\tau`: with `scaled=False` and temperature 1, Eq. 13 of the note :cite:p:`Che21`.
 
     Examples
     --------

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 
 from kd_notes._comparison import BOUND, LARGE, Comparison, Side, minus_log1p_ratio, phi_ratio
-from kd_notes._formulas import REACH, Rows, product
+from kd_notes._formulas import REACH, Column, Rows, product
 
 EXCLUDED = 10.0  # what counts as |y| in the gradient where only one network excludes a class
 
@@ -27,7 +27,7 @@ def reverse_kl(compared: Comparison, _: float) -> tuple[Rows, Rows]:
 def jeffreys(compared: Comparison, _: float) -> tuple[Rows, Rows]:
     """Return the terms (q − p) y / 2; the slope is half of forward and reverse."""
     side, ops = compared.from_p, compared.ops
-    near = side.w * side.t * side.t_expm1
+    near = side.w * side.t * side.expm1()[1]
     far = ops.where(abs(side.t) == math.inf, math.inf, (side.o - side.w) * side.t) * side.unit
     slope = compared.difference() + compared.slope(-_log_x(compared))
     return ops.where(side.is_near, near, far) / 2, slope / 2
@@ -38,8 +38,8 @@ def skew_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
 
     ψ(x) = x − log(1 + x).
     """
-    a = 1 - alpha
-    _, h = compared.x_from_top(alpha * compared.x + a)
+    a, x = 1 - alpha, compared.x()
+    _, h = compared.from_top(x, alpha * x + a)
     h /= -(alpha * compared.x_top + a)
     return _skewed(compared.from_p, alpha, a) / a, compared.slope(h)
 
@@ -48,25 +48,26 @@ def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     """Return the terms q ψ(a E')/a² with a = 1 − alpha, E' = p/q − 1.
 
     With m = alpha + a x, h = −(log m + alpha/m)/a². Less its value at the top class that is
-    −ψ(v)/a² − (x_top/m_top) g  with  g = (x − x_top)/m,  v = −a g.
+    −(log(m/m_top) + (alpha/m_top) v)/a² = −ψ(v)/a² − (x_top/m_top) g  with  g = (x − x_top)/m,
+    v = −a g.
     """
-    ops, a = compared.ops, 1 - alpha
-    m, m_top = alpha + a * compared.x, alpha + a * compared.x_top
-    g, t_g = compared.x_from_top(m)
+    ops, a, x = compared.ops, 1 - alpha, compared.x()
+    m, m_top = alpha + a * x, alpha + a * compared.x_top
+    g, t_g = compared.from_top(x, m)
     v = -a * g
-    far = compared.unit * (v + _log_ratio(compared, m, m_top, -v * (m / m_top))) / a / a
-    psi = ops.where(abs(v) <= 0.5, t_g * g * minus_log1p_ratio(ops, v), far)
-    h = -psi - compared.x_top / m_top * t_g
+    near = -t_g * (g * minus_log1p_ratio(ops, v) + compared.x_top / m_top)
+    far = _log_ratio(compared, m, m_top, a, -v * (m / m_top)) + alpha / m_top * v
+    h = ops.where(abs(v) <= 0.5, near, -compared.unit * far / a / a)
     return _skewed(compared.from_q, alpha, a) / a, compared.slope(h)
 
 
 def jensen_shannon(compared: Comparison, beta: float) -> tuple[Rows, Rows]:
     """Return the terms p ψ((1−β) E)/(1−β) + q ψ(β E')/β; h = −log(1 − β + β x)/β."""
-    ops, p, q = compared.ops, compared.from_p, compared.from_q
-    m, m_top = 1 - beta + beta * compared.x, 1 - beta + beta * compared.x_top
-    g, t_g = compared.x_from_top(m_top)
+    ops, p, q, x = compared.ops, compared.from_p, compared.from_q, compared.x()
+    m, m_top = 1 - beta + beta * x, 1 - beta + beta * compared.x_top
+    g, t_g = compared.from_top(x, m_top)
     u = beta * g
-    log = _log_ratio(compared, m, m_top, u)
+    log = _log_ratio(compared, m, m_top, beta, u)
     h = ops.where(u > 1, compared.unit * log / beta, t_g * ops.where(u == 0, 1.0, log / u))
     summands = _skewed(p, beta, 1 - beta) + _skewed(q, 1 - beta, beta)
     return summands, compared.slope(-h)
@@ -88,8 +89,8 @@ def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     h = ops.where(abs(compared.y_top) <= REACH, near, far)
     q_top = unit * (q.w * power_top)
     finite = ops.where(is_large, ops.exp(log + math.log(unit)), unit * geometric)
-    far = _without_infinity(compared, finite) - q_top
-    qh = ops.where(abs(y) <= REACH, q_top * expm1, far) / alpha
+    far = (_without_infinity(compared, finite) - q_top) / alpha
+    qh = ops.where(abs(y) <= REACH, q_top * (expm1 / alpha), far)
     return ops.where(is_large, large, summands), compared.slope(-h, -qh)
 
 
@@ -121,12 +122,13 @@ def _log_x(compared: Comparison) -> Rows:
     return ops.where(abs(t) == math.inf, excluded, t)
 
 
-def _log_ratio(compared: Comparison, m: Rows, m_top: Rows, u: Rows) -> Rows:
-    """Return log(m/m_top) of mixtures, where m/m_top = 1 + u may overflow."""
-    ops = compared.ops
-    is_large = compared.from_q.y > LARGE[ops.dtype_name(u)] / 2
+def _log_ratio(compared: Comparison, m: Rows, m_top: Column, a: float, u: Rows) -> Rows:
+    """Return log(m/m_top) of mixtures m = 1 − a + a x, where m/m_top = 1 + u may overflow."""
+    ops, log_x = compared.ops, compared.from_q.y
+    large = LARGE[ops.dtype_name(u)]
     log = ops.where(u < -0.5, ops.log(m / m_top), ops.log1p(u))
-    return ops.where(is_large, ops.log(m) - ops.log(m_top), log)
+    log_m = ops.where(log_x > large, log_x + math.log(a), ops.log(m))
+    return ops.where(log_x > large / 2, log_m - ops.log(m_top), log)
 
 
 def _relative_entropy(side: Side) -> Rows:
@@ -139,26 +141,15 @@ def _relative_entropy(side: Side) -> Rows:
 
 def _skewed(side: Side, alpha: float, a: float) -> Rows:
     """Return the terms w ψ(a E)/a, E = o/w − 1, of KL(w, alpha w + a o)/a for a = 1 − alpha."""
-    ops, u = side.ops, side.expm1 * a
-    near = side.w * side.t_expm1 * side.t_expm1 * a * minus_log1p_ratio(ops, u)
-    middle = side.w * u * u * minus_log1p_ratio(ops, u)
-    far = (side.o - side.w) * a - product(ops, side.w, _log_mixture(side, alpha, a))
-    far = ops.where(abs(u) <= 0.5, middle, far) / a
-    return side.either(side.is_near & (abs(u) <= 0.5), near, far)
-
-
-def _mixture(side: Side, alpha: float, a: float) -> Rows:
-    """Return alpha + a eʸ for a = 1 − alpha, the mixture's share of w."""
-    u = side.expm1 * a
-    return side.ops.where(u < -0.5, alpha + a * side.ops.exp(side.y), 1 + u)
-
-
-def _log_mixture(side: Side, alpha: float, a: float) -> Rows:
-    """Return log(alpha + a eʸ) for a = 1 − alpha."""
-    ops, u = side.ops, side.expm1 * a
-    large = LARGE[ops.dtype_name(u)] - 20
+    ops, (expm1, t_expm1) = side.ops, side.expm1()
+    u = expm1 * a
+    ratio = minus_log1p_ratio(ops, u)
     log = ops.where(u < -0.5, ops.log(alpha + a * ops.exp(side.y)), ops.log1p(u))
-    return ops.where(side.y > large, side.y + math.log(a), log)
+    log = ops.where(u > 1e18, side.y + math.log(a), log)  # the exponential may overflow
+    far = ((side.o - side.w) * a - product(ops, side.w, log)) / a
+    far = ops.where(abs(u) <= 0.5, side.w * expm1 * u * ratio, far)
+    near = side.w * t_expm1 * t_expm1 * a * ratio
+    return side.either(side.is_near & (abs(u) <= 0.5), near, far)
 
 
 def _powers(side: Side, c: float, geometric: Rows) -> Rows:
@@ -166,8 +157,9 @@ def _powers(side: Side, c: float, geometric: Rows) -> Rows:
     ops, y = side.ops, side.y
     ratio = (phi_ratio(ops, y) - c * phi_ratio(ops, c * y)) / (1 - c)
     near = side.w * side.t * side.t * ratio
-    expm1 = ops.where(abs(c * y) <= REACH, side.w * ops.expm1(c * y), geometric - side.w)
-    return side.either(side.is_near, near, ((side.o - side.w) - expm1 / c) / (1 - c))
+    small = side.w * (ops.expm1(c * y) / c)
+    far = (side.o - side.w) - ops.where(abs(c * y) <= REACH, small, (geometric - side.w) / c)
+    return side.either(side.is_near, near, far / (1 - c))
 
 
 def _geometric(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:

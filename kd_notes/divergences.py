@@ -259,7 +259,8 @@ class Alpha:
     .. math:: \frac{\sum_i p_i^\alpha q_i^{1-\alpha} - 1}{\alpha (\alpha-1)}.
 
     For an alpha of at least 1 it is infinite where only the student excludes a class, for one
-    of at most 0 where only the teacher does.
+    of at most 0 where only the teacher does. The rounding of p/q is raised to the power, too: for
+    an alpha beyond -1 and 2 the relative error grows in proportion to it.
 
     Examples
     --------

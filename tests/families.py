@@ -68,10 +68,13 @@ def ordinary(rng, counts, eps):
 
 
 def masked(rng, counts, eps):
-    """A class is masked by a finite number, in each network by its own."""
+    """A class is masked by a finite number, in each network by its own or in one alone."""
     v = normal(rng, counts)
     z = v + normal(rng, counts) * rng.choice([0, power(rng, -3, 0)])
-    z[-1], v[-1] = rng.choice(MASKS, 2)
+    one, other = (z, v) if rng.random() < 0.5 else (v, z)
+    one[-1] = rng.choice(MASKS)
+    if rng.random() < 0.6:
+        other[-1] = rng.choice(MASKS)
     return z, v
 
 

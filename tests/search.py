@@ -1,8 +1,9 @@
 """Search for the rows with the largest errors: hill climbing from many families of rows.
 
 A score is an error in units of eps (1 + condition number): the promise is that none exceeds
-16, wherever the condition number is below 1/eps. A row that yields a nan, a negative loss, or a
-nonzero loss of the student against itself scores infinity.
+16, wherever the condition number is below 1/eps. What lies below the smallest normal number is
+exempt, be it a probability, a loss or a gradient. A row that yields a nan, a negative loss, or
+a nonzero loss of the student against itself scores infinity.
 
     python tests/search.py --backend numpy --dtype float32 --seconds 600 --seed 1
 
@@ -87,21 +88,33 @@ def score(row, loss, grad):
     with mp.workdps(40):
         infinite = loss == inf and true.loss > float(finfo.max) / 2
         error = mp.zero if infinite else abs(loss - true.loss)
-        of_loss = in_units(error, true.loss, true.loss_condition, finfo)
+        exempt = of_denormal_probabilities(row, finfo)
+        of_loss = in_units(error - exempt, true.loss, true.loss_condition, finfo)
         top = largest(true.grad)
-        if top > float(finfo.max) / 2 or overflows_for_a_mask(row, true.loss, finfo):
+        if top > float(finfo.max) / 2 or overflows(row, true.loss, finfo):
             return Score(of_loss, 0.0)
         least, most = row.by_block(grad)
         error = max(largest(map(sub, end, true.grad)) for end in (least, most))
-        return Score(of_loss, in_units(error, top, true.grad_condition, finfo))
+        exempt = exempt and exempt / row.tau
+        return Score(of_loss, in_units(error - exempt, top, true.grad_condition, finfo))
 
 
-def overflows_for_a_mask(row, loss, finfo):
-    """Whether the loss of a class that one network excludes overflows.
+def overflows(row, loss, finfo):
+    """Whether the loss overflows, of a divergence or for a class that one network excludes.
 
     Only a finite gradient is promised there.
     """
-    return float(finfo.max) / 2 < loss < inf and (np.isinf(row.z) != np.isinf(row.v)).any()
+    is_masked = (np.isinf(row.z) != np.isinf(row.v)).any()
+    return loss > float(finfo.max) / 2 and (is_masked or bool(options(row)))
+
+
+def of_denormal_probabilities(row, finfo):
+    """Return what they may amount to in the loss: they are exempt, and count as 0 at worst."""
+    spans = [float(np.ptp(x[x > -inf])) for x in (row.z.astype(float), row.v.astype(float))]
+    if max(spans) < -np.log(float(finfo.tiny)) * row.tau:
+        return 0.0
+    unit = row.tau if row.scaled else 1 / row.tau
+    return row.num_classes * float(finfo.tiny) * unit * (sum(spans) + row.tau)
 
 
 def in_units(error, true, condition, finfo):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import references
 import sympy as sp
-from hypothesis import given
+from hypothesis import assume, given
 from numpy.testing import assert_allclose, assert_array_equal
 from references import EPS, central_differences, over_rows, symbolic_gradient
 from strategies import LOGIT_PAIRS, SHIFTS, TEMPERATURES
@@ -243,11 +243,83 @@ def test_loss_lies_between_multiples_of_its_limit(pair, temperature):  # proposi
 
 
 @given(LOGIT_PAIRS, TEMPERATURES)
+def test_one_temperature_is_high_for_all_standardized_logits(pair, temperature):  # proposition 20
+    assume(all(np.ptp(z) > 0 for z in pair))
+    student, teacher = ((z - z.mean()) / z.std() for z in pair)
+    loss, limit = kd_loss(student, teacher, temperature), 1 - np.mean(student * teacher)
+    factor = np.exp(np.sqrt(2 * len(student)) / temperature)
+    # The limit is a difference of numbers up to 1.
+    assert limit / factor - 16 * EPS <= loss * (1 + LAW)
+    assert loss * (1 - LAW) <= (limit + 16 * EPS) * factor
+
+
+def test_for_two_classes_the_loss_never_falls_as_the_temperature_rises():  # proposition 21
+    margins = np.linspace(-9, 9, 19)
+    student = np.stack([margins, 0 * margins], axis=-1)
+    temperatures = np.geomspace(0.1, 1e4, 200)
+    losses = np.stack([kd_loss(student, student[:, np.newaxis], t) for t in temperatures])
+    # The rounding of the loss, whose condition number is up to 18/0.1.
+    assert np.all(np.diff(losses, axis=0) >= -1e-13 * losses[1:])
+    assert kd_loss([-1.0, 1.0, -9.0], [1.0, -1.0, -9.0], 3) > 1.4 * 4 / 3  # its limit is 4/3
+
+
+@given(LOGIT_PAIRS, TEMPERATURES)
 def test_loss_is_below_an_eighth_of_the_squared_range(pair, temperature):  # proposition 5
     student, teacher = pair
     # Two classes attain it at infinite temperature: this allows for the rounding of the loss.
     bound = np.ptp(student - teacher) ** 2 / 8
     assert kd_loss(student, teacher, temperature) <= bound * (1 + LAW)
+
+
+def sharp_sandwich(num_classes, ratio):
+    """Return both sides of proposition 23, for a ratio of R to the temperature."""
+    a, k = np.exp(ratio), num_classes
+    return k**2 * a / ((k - 1) * a + 1) ** 2, k * a / (2 * a + k - 2)
+
+
+@given(LOGIT_PAIRS, TEMPERATURES)
+def test_loss_lies_in_the_sharp_sandwich(pair, temperature):  # proposition 23
+    student, teacher = pair
+    loss, limit = kd_loss(student, teacher, temperature), regularized_logit_matching_loss(*pair)
+    ratio = max(np.ptp(student), np.ptp(teacher)) / temperature
+    lower, upper = sharp_sandwich(len(student), ratio)
+    assert lower * limit * (1 - LAW) <= loss <= upper * limit * (1 + LAW)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("num_classes", [3, 10])
+def test_the_sharp_sandwich_is_attained(num_classes, ratio):  # proposition 23
+    one_low = np.r_[0.0, np.full(num_classes - 1, ratio)]
+    two_high = np.r_[ratio, ratio, np.zeros(num_classes - 2)]
+    lower, upper = sharp_sandwich(num_classes, ratio)
+    step = np.eye(num_classes)[0] * 1e-6
+    found = kd_loss(one_low + step, one_low) / kd_loss(step, 0 * step, np.inf)
+    assert_allclose(found, lower, rtol=1e-5)  # the step changes the ratio by about itself
+    step -= np.eye(num_classes)[1] * 1e-6
+    found = kd_loss(two_high + step, two_high) / kd_loss(step, 0 * step, np.inf)
+    assert_allclose(found, upper, rtol=1e-5)
+
+
+def sharp_bound(x):
+    """Return the bound of proposition 24, for x the range of D over the temperature."""
+    if x < 0.1:  # the series, as the closed form cancels
+        return x**2 / 8 - x**4 / 576 + x**6 / 25920
+    return np.log(np.expm1(x) / x) - 1 + x / np.expm1(x)
+
+
+@given(LOGIT_PAIRS, TEMPERATURES)
+def test_loss_is_below_the_sharp_bound(pair, temperature):  # proposition 24
+    student, teacher = pair
+    x = np.ptp(student - teacher) / temperature
+    assert kd_loss(student, teacher, temperature, scaled=False) <= sharp_bound(x) * (1 + LAW)
+
+
+@pytest.mark.parametrize("x", [0.2, 1.0, 5.0, 30.0])
+def test_the_sharp_bound_is_attained(x):  # proposition 24
+    w = 1 / x - 1 / np.expm1(x)
+    teacher = np.log([w / 4, 3 * w / 4, 1 - w])
+    # The bound cancels at small x: 1e-16 of numbers near 1, over 0.005.
+    assert_allclose(kd_loss(np.add(teacher, [x, x, 0]), teacher), sharp_bound(x), rtol=1e-12)
 
 
 def test_the_bounds_hold_at_infinite_temperature():  # propositions 4 and 5

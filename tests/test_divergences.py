@@ -438,3 +438,24 @@ def test_wrong_options_are_refused(options, error, message, backend):
 def test_an_infinite_temperature_of_the_student_alone_is_refused(backend):
     with pytest.raises(ValueError, match="temperature / teacher_temperature must be finite"):
         backend(np.ones(3), np.ones(3), inf, teacher_temperature=2.0)
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.5, 2.0, 3.0])
+def test_the_renyi_divergence_is_an_integral_over_a_triangle(alpha, rng):  # proposition 22
+    student, teacher = rng.normal(scale=2, size=(2, 5))
+    tau, difference = 3.0, student - teacher
+    divergence = kd_loss(student, teacher, tau, divergence=Alpha(alpha), scaled=False)
+    renyi = np.log1p(alpha * (alpha - 1) * divergence) / (alpha - 1)
+    start, peak = min(0, 1 - alpha), max(0, 1 - alpha)
+    x, weights = np.polynomial.legendre.leggauss(40)
+
+    def integral(left, right, triangle):
+        t = (left + right + x * (right - left)) / 2
+        p = kd.softmax(teacher + t[:, np.newaxis] * difference, tau)
+        mean = (p * difference).sum(axis=-1, keepdims=True)
+        variance = (p * (difference - mean) ** 2).sum(axis=-1)
+        return (right - left) / 2 * np.sum(weights * triangle(t) * variance)
+
+    rising = integral(start, peak, lambda t: (t - start) * min(alpha, 1) / (peak - start))
+    falling = integral(peak, 1, lambda t: 1 - t)
+    assert_allclose(tau**2 * renyi, rising + falling, rtol=1e-12)

@@ -65,7 +65,7 @@ def test_the_index_leads_to_every_section_that_is_named_for_what_it_proves():
 def test_no_equation_remark_or_proposition_is_missing():
     equations = {f"Eq. {number}" for number in range(1, 14)}
     remarks = {f"Remark {number}" for number in range(1, 5)}
-    propositions = {f"Proposition {number}" for number in range(1, 19)}
+    propositions = {f"Proposition {number}" for number in range(1, 25)}
     assert equations | remarks | propositions <= {row[0] for row in rows()}
 
 

@@ -67,6 +67,14 @@ def test_regularized_loss_is_half_the_variance(student, teacher):  # proposition
     assert_allclose(loss, half_variance, rtol=8 * EPS)
 
 
+def test_standardized_logits_have_one_minus_the_correlation(student, teacher):  # proposition 20
+    z, v = ((a - a.mean(-1, keepdims=True)) / a.std(-1, keepdims=True) for a in (student, teacher))
+    correlation = [np.corrcoef(*pair)[0, 1] for pair in zip(student, teacher, strict=True)]
+    # Five products of order 1, divided by 5, twice.
+    loss = regularized_logit_matching_loss(z, v)
+    assert_allclose(loss, 1 - np.array(correlation), rtol=0, atol=8 * EPS)
+
+
 def test_the_regularization_takes_out_the_mean(student, teacher):  # proposition 2
     plain = logit_matching_loss(student, teacher)
     mean = np.mean(student - teacher, axis=-1)

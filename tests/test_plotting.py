@@ -16,9 +16,7 @@ from kd_notes._book import plotting
 from kd_notes._book.plotting import (
     INK,
     TEMPERATURES,
-    _sliders,
     draw_explorer,
-    explore,
     temperature_name,
     use_book_style,
 )
@@ -331,41 +329,3 @@ def test_any_pair_of_logits_can_be_drawn():
     equal = draw_explorer([1, 1], [2, 2], math.inf)
     equal.canvas.draw()
     assert equal.axes[2].get_ylim() == (0, 0.1)
-
-
-# The sliders
-
-
-def test_a_chapter_that_is_built_or_tested_gets_the_figure_alone(monkeypatch):
-    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    assert explore(STUDENT, TEACHER) is None
-    (probabilities, *_) = plt.gcf().axes
-    assert_array_equal(heights(probabilities), [softmax(TEACHER, 4), softmax(STUDENT, 4)])
-    explore(STUDENT, TEACHER, 2)
-    assert_array_equal(heights(plt.gcf().axes[0])[1], softmax(STUDENT, 2))
-
-
-def test_a_reader_in_jupyterlab_gets_sliders(monkeypatch):
-    monkeypatch.setenv("JPY_SESSION_NAME", "chapter.ipynb")
-    temperature, *logits, _ = explore(STUDENT, TEACHER).children
-    assert [slider.description for slider in logits] == [f"class {k}" for k in CLASSES]
-    assert [slider.value for slider in logits] == STUDENT
-    assert [slider.max - slider.value for slider in logits] == [6] * 5
-    assert [slider.value - slider.min for slider in logits] == [6] * 5
-    assert (temperature.description, temperature.value) == ("τ", 4)
-    assert temperature.options == tuple((temperature_name(x), x) for x in TEMPERATURES)
-
-
-@pytest.mark.parametrize(("temperature", "nearest"), [(2, 2), (3.9, 4), (1e6, math.inf)])
-def test_the_slider_starts_at_the_nearest_temperature(temperature, nearest):
-    assert _sliders(STUDENT, TEACHER, temperature).children[0].value == nearest
-
-
-def test_the_figure_follows_the_sliders(monkeypatch):
-    monkeypatch.setenv("JPY_SESSION_NAME", "chapter.ipynb")
-    temperature, first, *_ = explore(STUDENT, TEACHER).children
-    temperature.value, first.value = 2, 9.5
-    probabilities, gradient, _ = plt.gcf().axes
-    student = [9.5, *STUDENT[1:]]
-    assert_array_equal(heights(probabilities), [softmax(TEACHER, 2), softmax(student, 2)])
-    assert_array_equal(heights(gradient), [kd_grad(student, TEACHER, 2)])

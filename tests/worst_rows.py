@@ -110,4 +110,11 @@ WORST = [
     Row("float64", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=250.0, divergence=ReverseKL()),  # noqa: E501
     Row("float32", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=500.0, divergence=JensenShannon(0.5)),  # noqa: E501
     Row("float64", [0.3, 0.1, -1e4], [1.0, -0.5, 0.25], [1, 2, 1], tau=250.0, divergence=Alpha(0.5)),  # noqa: E501
+    Row("float32", [0.0, -86.0], [0.0, 1.0], [1, 1], divergence=JensenShannon(0.5)),
+    Row("float64", [0.0, -706.0], [0.0, 1.0], [1, 1], divergence=JensenShannon(0.5)),
+    Row("float32", [0.0, -86.0], [0.0, 1.0], [1, 1], divergence=SkewReverseKL(0.1)),
+    Row("float32", [0.0, -86.0], [0.0, 1.0], [1, 1], divergence=JensenShannon(1e-15)),
+    Row("float64", [139.52933731780553, -0.0004200805104863948, -0.0010287499013245066, -0.001028749901324506], [59.64089771139206, -20.75639556744557, -20.024994011088946, -20.90132800930675], [1, 233, 301, 301], tau=2.0094546874932817, divergence=Alpha(30)),  # noqa: E501
+    Row("float32", [0.0, -8680.0], [0.0, -8500.0], [1, 1], tau=100.0, divergence=Alpha(0.999999)),
+    Row("float64", [0.3, 0.1, -0.2], [60.0, 0.0, 0.3], [1, 1, 1], divergence=SkewReverseKL(1e-9)),
 ]

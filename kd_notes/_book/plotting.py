@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -63,36 +62,6 @@ def use_book_style() -> None:
 def temperature_name(temperature: float) -> str:
     """Return the temperature as a label: 0.13, 4, 1000, ∞."""
     return "∞" if temperature == math.inf else f"{temperature:g}"
-
-
-def explore(student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float = 4.0) -> Any:
-    """Call `draw_explorer`, with sliders for its arguments if the notebook is interactive.
-
-    JupyterLab and Jupyter Notebook set `JPY_SESSION_NAME` for their kernels; what executes
-    a notebook to build or to test the book does not.
-    """
-    if "JPY_SESSION_NAME" in os.environ:
-        return _sliders(student_logits, teacher_logits, temperature)
-    draw_explorer(student_logits, teacher_logits, temperature)
-    return None
-
-
-def _sliders(student_logits: ArrayLike, teacher_logits: ArrayLike, temperature: float) -> Any:
-    from ipywidgets import FloatSlider, SelectionSlider, interactive
-
-    def draw(temperature: float, **logits: float) -> None:
-        draw_explorer(list(logits.values()), teacher_logits, temperature)
-
-    temperature_slider = SelectionSlider(
-        options=[(temperature_name(x), x) for x in TEMPERATURES],
-        value=min(TEMPERATURES, key=lambda x: abs(1 / x - 1 / temperature)),
-        description="τ",
-    )
-    logit_sliders = {
-        f"class {k}": FloatSlider(value, min=value - 6, max=value + 6)
-        for k, value in enumerate(np.asarray(student_logits, float), start=1)
-    }
-    return interactive(draw, temperature=temperature_slider, **logit_sliders)
 
 
 def draw_explorer(

@@ -73,8 +73,9 @@ class KnowledgeDistillationLoss(torch.nn.Module):
 
     Notes
     -----
-    :math:`(1-\alpha)\,\mathrm{CE}(y, p^s) + \alpha \tau^2\,\mathrm{KL}(p^t, p^s)`: with
-    `scaled=False` and temperature 1, Eq. 13 of the note :cite:p:`Che21`.
+    :math:`(1-\alpha)\,\mathrm{CE}(y, p) + \alpha \tau^2\,\mathrm{KL}(p^t, p^s)`, where :math:`p`
+    is the student's softmax at temperature 1, and :math:`p^s` and :math:`p^t` are at
+    :math:`\tau`: with `scaled=False` and temperature 1, Eq. 13 of the note :cite:p:`Che21`.
 
     It is called as `loss(student_logits, teacher_logits, labels)`, with logits as `kd_loss`
     takes them, and labels that are class indices `(...)` of an integer dtype or
