@@ -6,6 +6,7 @@ import pytest
 from chapters import NOTEBOOKS, ROOT, markdown
 
 import kd_notes
+import kd_notes.audit
 
 INDEX = (ROOT / "book" / "equations.md").read_text()
 SECTIONS = set(re.findall(r"\{ref\}`(?:[^`<]*<)?([\w-]+)>?`", INDEX))
@@ -70,8 +71,11 @@ def test_no_equation_remark_or_proposition_is_missing():
 
 
 def test_the_api_page_documents_every_public_name():
-    core, in_torch = (ROOT / "book" / "api.md").read_text().split("currentmodule:: kd_notes.torch")
+    core, *others = re.split(
+        r"currentmodule:: kd_notes\.(?=torch|audit)", (ROOT / "book" / "api.md").read_text()
+    )
     documented = re.findall(r"autofunction:: (\w+)", core)
     assert sorted(documented) == sorted(kd_notes.__all__)
-    documented = re.findall(r"auto(?:function|class):: (\w+)", in_torch)
-    assert {f"torch.{name}" for name in documented} == IN_TORCH
+    in_torch, in_audit = (re.findall(r"auto(?:function|class):: (\w+)", page) for page in others)
+    assert {f"torch.{name}" for name in in_torch} == IN_TORCH
+    assert {*in_audit, "CODES"} == set(kd_notes.audit.__all__)
