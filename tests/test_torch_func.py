@@ -6,7 +6,7 @@ from backends import MODES
 torch = pytest.importorskip("torch")
 
 import torch.autograd.forward_ad as forward_ad  # noqa: E402
-from torch.func import grad, hessian, jacrev, jvp, vmap  # noqa: E402
+from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap  # noqa: E402
 
 from kd_notes.divergences import Alpha, JensenShannon, SkewKL  # noqa: E402
 from kd_notes.torch import KnowledgeDistillationLoss, kd_loss  # noqa: E402
@@ -101,3 +101,29 @@ def test_hessians_agree_forward_over_reverse_and_reverse_over_reverse(divergence
 
     assert_close(hessian(loss)(student), jacrev(jacrev(loss))(student))
     assert_close(hessian(loss)(student), torch.autograd.functional.hessian(loss, student))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_labels_that_are_indices_have_a_hessian_and_a_forward_mode(alpha, pair):
+    loss, labels = KnowledgeDistillationLoss(2, alpha), torch.tensor([0, 1, -100, 4])
+    student, teacher = pair
+
+    def of(z):
+        return loss(z, teacher, labels)
+
+    assert_close(hessian(of)(student), torch.autograd.functional.hessian(of, student))
+    expected = (gradients(of, student) * teacher).sum()
+    assert_close(jvp(of, (student,), (teacher,))[1], expected)
+
+
+def test_forward_mode_of_padding_in_a_batch_of_sequences(pair):
+    loss = KnowledgeDistillationLoss(2, 0.5)
+    student, teacher = (torch.cat([x, x + 1]).reshape(4, 2, 5) for x in pair)
+    student[0, 1], labels = torch.nan, torch.tensor([[0, -100], [1, 4], [2, 2], [3, 0]])
+    expected = (gradients(lambda z: loss(z, teacher, labels), student) * teacher).sum()
+    assert_close(jvp(lambda z: loss(z, teacher, labels), (student,), (teacher,))[1], expected)
+
+
+def test_a_second_forward_derivative_is_refused_instead_of_0(pair):
+    with pytest.raises(NotImplementedError, match=r"for 0: use torch\.func\.hessian"):
+        jacfwd(jacfwd(lambda z: kd_loss(z, pair[1]).sum()))(pair[0])

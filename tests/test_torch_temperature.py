@@ -187,3 +187,13 @@ def test_it_compiles(pair):
             loss = function(*pair, temperature)
             results += [loss, torch.autograd.grad(loss.sum(), temperature)[0]]
         torch.testing.assert_close(results[:2], results[2:], rtol=1e-11, atol=1e-13)
+
+
+def test_one_number_may_stay_on_the_cpu():
+    logits = torch.zeros(2, 3, device="meta")
+    assert kd_loss(logits, logits, torch.tensor(2.0)).device.type == "meta"
+
+
+def test_a_teachers_temperature_of_another_shape_is_refused_by_its_name(pair):
+    with pytest.raises(ValueError, match=r"^teacher_temperature must have shape"):
+        kd_loss(*pair, 2.0, teacher_temperature=torch.ones(7))

@@ -220,3 +220,20 @@ def test_it_goes_through_transforms(rng):
     by_forward = torch.func.hessian(loss)(*row)
     by_reverse = torch.autograd.functional.hessian(lambda z: loss(z, *row[1:]), row[0])
     torch.testing.assert_close(by_forward, by_reverse, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("classes", "dtype"), [(256, torch.uint8), (32_768, torch.int16), (300, torch.uint16)]
+)
+def test_a_narrow_dtype_of_indices_need_not_hold_the_number_of_classes(classes, dtype, rng):
+    student = torch.tensor(rng.normal(size=(2, classes)))
+    values, indices = torch.full((2, 2), -1.0), torch.tensor([[0, 255], [7, 3]])
+    expected = topk_kd_loss(student, values, indices)
+    assert torch.equal(topk_kd_loss(student, values, indices.to(dtype)), expected)
+
+
+def test_the_teacher_may_come_from_inference_mode(pair):
+    expected = slope(pair[0], *pair[1].log_softmax(-1).topk(2))
+    with torch.inference_mode():
+        teacher = pair[1].log_softmax(-1).topk(2)
+    assert torch.equal(slope(pair[0], *teacher), expected)

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.func import grad  # noqa: E402
 from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
 
-from kd_notes.torch import KnowledgeDistillationLoss, kd_loss  # noqa: E402
+from kd_notes.torch import KnowledgeDistillationLoss, kd_loss, topk_kd_loss  # noqa: E402
 
 # What PyTorch itself warns of when it traces.
 pytestmark = pytest.mark.filterwarnings(
@@ -95,6 +95,15 @@ def test_an_exported_module_has_a_backward_pass(divergence, strict, pair):
     assert_close(torch.autograd.grad(actual, list(exported.parameters())), expected_grads)
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_the_batch_of_an_exported_module_may_be_dynamic(strict, pair):
+    loss, labels = KnowledgeDistillationLoss(4, 0.5), torch.tensor([0, 1, -100, 4])
+    axes = ({0: torch.export.Dim("batch", min=2)},) * 3
+    exported = torch.export.export(loss, (*pair, labels), dynamic_shapes=axes, strict=strict)
+    first = [x[:3] for x in (*pair, labels)]
+    assert_close(exported.module()(*first), loss(*first))
+
+
 def distributed_losses(rank, port, expected):
     """Compare, in each of two processes, with what one process computes of the whole batch."""
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
@@ -111,6 +120,13 @@ def distributed_losses(rank, port, expected):
         actual.backward()
         assert_close(actual.full_tensor(), loss)
         assert_close(parts[0].grad.full_tensor(), slope)
+        count = (parts[2] != -100).sum()
+        actual = KnowledgeDistillationLoss(4, 0.5)(*parts, num_items=count)
+        assert_close(actual.full_tensor(), loss)
+        values, indices = teacher.log_softmax(-1).topk(3)
+        top = [distribute_tensor(x, mesh, [placement]) for x in (values, indices)]
+        actual = topk_kd_loss(parts[0], *top).full_tensor()
+        assert_close(actual, topk_kd_loss(student, values, indices))
         assert kd_loss(*parts[:2]).to_local().shape == (parts[0].to_local().shape[0],)
     by_class = [distribute_tensor(x, mesh, [Shard(1)]) for x in (student, teacher)]
     for pair in (by_class, [parts[0], teacher]):

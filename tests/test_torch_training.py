@@ -113,6 +113,36 @@ def test_another_ignore_index_and_unsigned_labels(batch):
         KnowledgeDistillationLoss(2, 0.5)(student, teacher, labels.to(torch.uint8))
 
 
+@pytest.mark.parametrize(
+    ("classes", "dtype"), [(256, torch.uint8), (32_768, torch.int16), (300, torch.uint16)]
+)
+def test_a_narrow_dtype_of_labels_need_not_hold_the_number_of_classes(classes, dtype, rng):
+    student, teacher = (torch.tensor(x) for x in rng.normal(size=(2, 2, classes)))
+    loss, labels = KnowledgeDistillationLoss(2, 0.5), torch.tensor([0, 255])
+    assert loss(student, teacher, labels.to(dtype)) == loss(student, teacher, labels)
+
+
+def test_distributions_may_be_bools(batch):
+    student, teacher, labels = batch
+    one_hot, loss = F.one_hot(labels, 5), KnowledgeDistillationLoss(2, 0.5)
+    first = value_and_grad(loss, student, teacher, one_hot.bool())
+    assert_close(first, value_and_grad(loss, student, teacher, one_hot))
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES, ids=str)
+def test_the_teacher_labels_and_mask_may_come_from_inference_mode(divergence, batch):
+    student, *others = batch
+    mask = torch.tensor([[True, False, True]] * 2)
+    with torch.inference_mode():
+        teacher, labels, mask_too = (x.clone() for x in (*others, mask))
+        distributions = teacher.softmax(-1)
+    loss = KnowledgeDistillationLoss(2, 0.5, divergence=divergence)
+    actual = value_and_grad(loss, student, teacher, labels, mask=mask_too)
+    assert_close(actual, value_and_grad(loss, student, *others, mask=mask))
+    actual = value_and_grad(loss, student, teacher, distributions)
+    assert_close(actual, value_and_grad(loss, student, others[0], distributions.clone()))
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_nothing_kept_gives_0_with_a_gradient_of_0(alpha, batch):
     student, teacher, labels = batch

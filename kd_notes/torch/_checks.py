@@ -122,10 +122,12 @@ def as_num_items(value: int | Tensor, reduction: str) -> int | Tensor:
         )
     if not isinstance(value, Tensor):
         return as_count("num_items", value)
-    if value.ndim:
-        raise ValueError(f"num_items must have shape (); got shape {tuple(value.shape)}")
-    require_rows(value > 0, "num_items must be greater than 0", value)
-    return value
+    # Counted from distributed labels, it is distributed too.
+    count: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    if count.ndim:
+        raise ValueError(f"num_items must have shape (); got shape {tuple(count.shape)}")
+    require_rows(count > 0, "num_items must be greater than 0", count)
+    return count
 
 
 def require_top_k(
@@ -147,6 +149,7 @@ def require_top_k(
             f"teacher_log_normalizer must have the shape of the batch, {tuple(batch)}; "
             f"got {tuple(log_normalizer.shape)}"
         )
+    indices = indices.long()  # a narrow dtype may not hold the number of classes
     is_inside = (indices >= 0) & (indices < num_classes)
     requirement = f"teacher_indices must be class numbers in 0..{num_classes - 1}"
     require_rows(is_inside.all(-1), requirement, indices)

@@ -21,9 +21,9 @@ class CrossEntropy(NamedTuple):
             dtype = torch.promote_types(wide(student.dtype), labels.dtype)
             log_q = torch.log_softmax(student, -1, dtype=dtype)
             loss = -(labels * log_q.masked_fill(labels == 0, 0)).sum(-1)
-            return loss, log_q.exp_() * labels.sum(-1, keepdim=True) - labels
+            return loss, log_q.exp_() * labels.sum(-1, keepdim=True) - labels.to(dtype)
         log_q = torch.log_softmax(student, -1, dtype=wide(student.dtype))
-        index = labels.long().unsqueeze(-1)
+        index = labels.unsqueeze(-1)
         loss = -log_q.gather(-1, index)
         others = log_q.exp_().scatter_(-1, index, 0)
         rest = OPERATIONS.row_sum(others)  # 1 − q, which a q near 1 does not tell

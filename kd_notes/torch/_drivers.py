@@ -91,6 +91,7 @@ def _row_blocks(
     """Cut the batch into blocks of rows of about so many numbers."""
     classes = student.shape[-1]
     z, v, g = (x.reshape(-1, classes) for x in (student, teacher, grad))
-    step = len(z) if torch.compiler.is_compiling() else max(1, size // classes)
-    blocks = (x.split(max(step, 1)) for x in (z, v, loss.reshape(-1), g))
-    return zip(*blocks, strict=True)
+    rows = z, v, loss.reshape(-1), g
+    if torch.compiler.is_compiling():  # where the number of rows may be a symbol
+        return iter([rows])
+    return zip(*(x.split(max(1, size // classes)) for x in rows), strict=True)

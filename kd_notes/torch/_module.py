@@ -85,9 +85,9 @@ class KnowledgeDistillationLoss(torch.nn.Module):
 
     An example is kept if its label is not `ignore_index` and `mask`, a bool tensor `(...)`, is
     True for it; what the others hold, even nan, has no influence. With gradient
-    accumulation, give `num_items`, the number of tokens that are kept in all batches of a step:
-    the mean is then the sum over `num_items`. If nothing is kept, the loss is 0, and so is its
-    gradient.
+    accumulation, give `num_items`, the number of tokens that are kept in all batches of a step,
+    at least 1: the mean is then the sum over `num_items`. If nothing is kept, the loss is 0, and
+    so is its gradient.
 
     Other indices outside 0..K-1 raise `ValueError`, as does a row that is not a distribution.
     In a compiled graph, and on a device other than the CPU, an invalid label fails
@@ -201,6 +201,8 @@ class KnowledgeDistillationLoss(torch.nn.Module):
     ) -> Tensor:
         if labels is None:
             raise ValueError(f"labels must be given unless alpha is 1; got alpha={self.alpha}")
+        if are_indices:
+            labels = labels.long()  # a narrow dtype may not hold the number of classes
         require_labels(labels, student.shape[-1], are_indices, kept)
         if are_indices and kept is not None:
             labels = labels.masked_fill(~kept, 0)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
 
 from kd_notes.torch._drivers import numpy_can_read
 
@@ -50,10 +51,20 @@ def loss_and_slope(
     """Return the losses and their gradients, both of which can be differentiated."""
     if torch.compiler.is_exporting():
         return _exported(student, other, kept, formula)
+    if formula.hessian_needs_other:
+        other = savable(other)
+    kept = kept if kept is None else savable(kept)
     # `torch.compile` does not trace a function that has a forward mode.
     function = _RowLoss if torch.compiler.is_compiling() else _EagerRowLoss
     results: tuple[Tensor, Tensor] = function.apply(student, other, kept, formula)
     return results
+
+
+def savable(tensor: Tensor) -> Tensor:
+    """Return a tensor, or a copy of one that autograd cannot save: from `torch.inference_mode`."""
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and tensor.is_inference()):
+        return tensor
+    return tensor.clone()
 
 
 class _RowLoss(torch.autograd.Function):
@@ -135,10 +146,12 @@ class _EagerRowLoss(_RowLoss):
     def jvp(
         ctx: Any, student_dot: Tensor | None, other_dot: Tensor | None, *_: None
     ) -> tuple[Tensor, Tensor]:
+        _refuse_forward_over_forward()
         student, grad, other, kept = ctx.saved_tensors
         formula, of_loss, of_grad = ctx.formula, [], []
         if student_dot is not None:
-            rows = _kept_rows(kept, student, other, student_dot)
+            rows_of_other = other if formula.hessian_needs_other else None
+            rows = _kept_rows(kept, student, rows_of_other, student_dot)
             of_loss.append((grad * student_dot).sum(-1))
             of_grad.append(formula.by_hessian(*rows))
         if other_dot is not None:
@@ -147,6 +160,15 @@ class _EagerRowLoss(_RowLoss):
             of_loss.append((slope * other_dot).sum(-1))
             of_grad.append(formula.mixed_by_other(*rows))
         return _total(of_loss, grad), _total(of_grad, grad)
+
+
+def _refuse_forward_over_forward() -> None:
+    levels = torch._C._functorch.get_interpreter_stack() or []
+    if sum(level.key() == TransformType.Jvp for level in levels) > 1:
+        raise NotImplementedError(
+            "forward mode inside forward mode, where PyTorch takes the second derivative of an "
+            "autograd.Function for 0: use torch.func.hessian, or jacrev inside jacfwd or jvp"
+        )
 
 
 def _kept_rows(kept: Tensor | None, *rows: Tensor | None) -> list[Tensor | None]:

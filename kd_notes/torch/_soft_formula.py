@@ -24,7 +24,7 @@ class SoftFormula(NamedTuple):
     temperature: float
     scaled: bool
     formula: Formula
-    teacher_factor: float = 1.0
+    teacher_factor: float
 
     def losses(self, student: Tensor, teacher: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return the loss of each row, 0 if it is not kept; the teacher gets no gradient."""

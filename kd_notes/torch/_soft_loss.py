@@ -81,7 +81,9 @@ def kd_loss(
     temperature over the range of the logits has. Learn its logarithm, so that it stays above 0.
 
     Every derivative that PyTorch can ask for is there: of higher order, in forward mode, and
-    under `torch.func.vmap`. Of a distributed tensor, every process computes its own rows.
+    under `torch.func.vmap`. (Forward mode inside forward mode is refused: PyTorch would take the
+    second derivative of any `autograd.Function` for 0.) Of a distributed tensor, every process
+    computes its own rows.
 
     Examples
     --------

@@ -49,19 +49,24 @@ class TensorTemperatures(NamedTuple):
     def losses(self, student: Tensor, teacher: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return the loss of each row, 0 if it is not kept; the teacher gets no gradient."""
         dtype = wide(torch.promote_types(student.dtype, teacher.dtype))
-        tau, tau_teacher = (_as_column(x, student, dtype) for x in self[:2])
+        tau = _as_column("temperature", self.student, student, dtype)
+        tau_teacher = _as_column("teacher_temperature", self.teacher, student, dtype)
         of_student = _ratio(student.to(dtype), tau, kept)
         of_teacher = _ratio(teacher.detach().to(dtype), tau_teacher, kept)
-        soft = SoftFormula(1.0, False, self.formula)
+        soft = SoftFormula(1.0, False, self.formula, 1.0)
         loss = row_loss(of_student, of_teacher, kept, soft)
         return loss * tau[..., 0] ** soft.power if self.scaled else loss
 
 
-def _as_column(temperature: float | Tensor, logits: Tensor, dtype: torch.dtype) -> Tensor:
+def _as_column(
+    name: str, temperature: float | Tensor, logits: Tensor, dtype: torch.dtype
+) -> Tensor:
     """Return a temperature `(..., 1)`, to divide rows of logits by."""
     if not isinstance(temperature, Tensor):
         temperature = torch.tensor(temperature, dtype=dtype, device=logits.device)
-    require_one_or_each("temperature", temperature, logits)
+    require_one_or_each(name, temperature, logits)
+    if temperature.ndim == 0:  # which PyTorch combines with any device
+        return temperature.to(logits.device, dtype).unsqueeze(-1)
     return temperature.to(dtype).unsqueeze(-1)
 
 

@@ -19,7 +19,9 @@ from kd_notes._groups import (
     teacher_groups,
 )
 from kd_notes.torch._checks import require_rows, require_top_k
+from kd_notes.torch._distributed import row_by_row
 from kd_notes.torch._operations import OPERATIONS, inverse, wide
+from kd_notes.torch._row_loss import savable
 from kd_notes.torch._soft_formula import SoftFormula
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -101,6 +103,22 @@ def topk_kd_loss(
     >>> torch.autograd.grad(loss, student)[0]
     tensor([-0.8618, -0.1166,  0.7153,  0.2631])
     """
+    compute = functools.partial(_losses, temperature=temperature, tail=tail, scaled=scaled)
+    teacher = teacher_values, teacher_indices, teacher_log_normalizer
+    losses: Tensor = row_by_row(compute, student_logits, *teacher)
+    return losses
+
+
+def _losses(
+    student_logits: Tensor,
+    teacher_values: Tensor,
+    teacher_indices: Tensor,
+    teacher_log_normalizer: Tensor | None,
+    *,
+    temperature: float,
+    tail: str,
+    scaled: bool,
+) -> Tensor:
     require_top_k(student_logits, teacher_values, teacher_indices, teacher_log_normalizer)
     temperature, scaled = as_temperature(temperature), as_flag("scaled", scaled)
     is_normalized = teacher_log_normalizer is not None
@@ -117,7 +135,7 @@ def topk_kd_loss(
     tolerance = mass_tolerance(normalizer, any(x.dtype in HALVES for x in known))
     is_mass = ~(mass > tolerance).squeeze(-1)
     require_rows(is_mass, mass_requirement(is_normalized), mass.exp().squeeze(-1))
-    indices = teacher_indices.long()
+    indices = savable(teacher_indices.long())
     within = student_logits.gather(-1, indices).to(dtype)
     rest = student_logits.scatter(-1, indices, -math.inf).to(dtype)
     return _loss(within, rest, values, mass, tolerance, temperature, beta, scaled)
@@ -149,7 +167,7 @@ def _loss(
 
 
 def _soft_loss(student: Tensor, teacher: Tensor, temperature: float, scaled: bool) -> Tensor:
-    return SoftFormula(temperature, scaled, FORWARD).losses(student, teacher)
+    return SoftFormula(temperature, scaled, FORWARD, 1.0).losses(student, teacher)
 
 
 def _log_mass(values: Tensor, log_normalizer: Tensor | None, beta: float) -> Tensor:
