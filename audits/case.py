@@ -26,12 +26,15 @@ class Case:
     ours
         The same loss and gradient by `kd_notes`, a function of PyTorch tensors; None if
         `kd_notes` has no such loss.
+    headline
+        What it computes, from its source, if the audit has no name for that.
     """
 
     theirs: Callable[..., Any]
     digits: int
     options: dict[str, Any]
     ours: Callable[..., Any] | None = None
+    headline: str | None = None
 
     def equals(self, ours: Callable[..., Any]) -> Callable[..., Any]:
         """Register the same loss in terms of `kd_notes`."""
@@ -39,13 +42,15 @@ class Case:
         return ours
 
 
-def case(digits: int = DIGITS, **options: Any) -> Callable[[Callable[..., Any]], Case]:
+def case(
+    digits: int = DIGITS, headline: str | None = None, **options: Any
+) -> Callable[[Callable[..., Any]], Case]:
     """Make a case of a function; its docstring says which loss of the library that is."""
-    return lambda theirs: Case(theirs, digits, options)
+    return lambda theirs: Case(theirs, digits, options, headline=headline)
 
 
 def body(function: Callable[..., Any]) -> str:
-    """Return the source of a function without its header, docstring and `return`."""
+    """Return the source of a function without its header, docstring and last `return`."""
     return body_of(textwrap.dedent(inspect.getsource(function)))
 
 
@@ -54,4 +59,4 @@ def body_of(source: str) -> str:
     function = ast.parse(source).body[0]
     first = function.body[ast.get_docstring(function) is not None]
     lines = textwrap.dedent("\n".join(source.splitlines()[first.lineno - 1 :]))
-    return lines.replace("return ", "")
+    return "".join(lines.rsplit("return ", 1))

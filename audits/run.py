@@ -33,6 +33,8 @@ def audit_library(name):
     return {
         "library": module.LIBRARY,
         "package": module.DISTRIBUTION,
+        "in_short": module.IN_SHORT,
+        "file": f"audits/libraries/{name}.py",
         "version": version(module.DISTRIBUTION).partition("+")[0],
         "losses": [audit_case(case) for case in cases],
     }
@@ -56,7 +58,7 @@ def audit_case(case):
         "advice": " ".join(advice.split()),
         "code": body(case.theirs),
         "ours": ours,
-        "summary": report.summary,
+        "summary": case.headline or report.summary,
         "found": rounded(found),
     }
 

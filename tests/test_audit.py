@@ -160,6 +160,18 @@ def test_a_gradient_says_how_it_is_wrong():
     assert found.message == "The gradient is 0.0625 times the derivative of the value."
 
 
+def test_a_loss_that_bends_within_the_step_of_the_differences_has_no_wrong_gradient():
+    torch = pytest.importorskip("torch")
+
+    def of_clipped_logits(student, teacher, temperature=4.0):  # in float32: the step is large
+        q, p = ((z / temperature).float().clamp(1e-7, 1) for z in (student, teacher))
+        return torch.sum(p * torch.log(p / q), dim=-1).mean()
+
+    report = audit(of_clipped_logits, takes="logits", backend="torch")
+    assert not report.has("wrong-gradient")
+    assert report.gradient_power is None
+
+
 def test_the_weights_of_a_loss_with_labels():
     assert audit(LOSSES["is_right_with_labels"].loss).weights == Weights(
         pytest.approx(0.7), pytest.approx(0.3), pytest.approx(1), "teacher", True

@@ -62,6 +62,7 @@ def test_the_results_are_those_of_the_adapters_as_they_are(name):
 def test_every_loss_is_converted_to_all_digits_that_it_has(name, loss):
     if loss["ours"] is None:
         assert name in ("keras", "kd_lib")  # neither of these three is a loss of kd_notes
+        assert loss["found"]["divergence"] == "unknown"
     elif "casts-down" in codes(loss["found"]):
         assert loss["ours"]["digits"] == FLOAT32_DIGITS
     else:
@@ -102,7 +103,7 @@ def test_what_the_page_says_of_keras():
         found("keras", "LogitsDistillation`, its"),
         found("keras", "LogitsDistillation`, `loss="),
     )
-    assert (by_name["takes"], by_object["takes"]) == ("probabilities", "logits")
+    assert {"not-shift-invariant", "ignores-classes"} <= codes(by_name)
     assert by_object["divergence"] == "forward_kl"
     assert "clip" in codes(by_object)
 
@@ -132,12 +133,43 @@ def test_the_overview_has_a_row_for_every_loss():
 def test_a_description_has_both_calls(name, loss):
     text = audits.describe(loss)
     assert text.count("```python") == (2 if loss["ours"] else 1)
-    assert loss["code"] in text
+    assert audits.call(loss) in text
     assert loss["advice"] in text
+
+
+@each_loss
+def test_every_loss_has_a_headline(name, loss):
+    assert "no divergence that has a name" not in loss["summary"]
+
+
+def test_a_call_starts_from_logits():
+    (loss,) = [x for x in RESULTS["pytorch"]["losses"] if "batchmean" in x["loss"]]
+    assert audits.call(loss).splitlines() == [
+        "log_q = log_softmax(student / temperature, -1)",
+        "p = softmax(teacher / temperature, -1)",
+        'F.kl_div(log_q, p, reduction="batchmean")',
+    ]
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_section_begins_with_what_to_change(name):
+    start = audits.library(RESULTS[name]).partition("\n")[0]
+    assert start.startswith(("OK", "To change: "))
+    assert start in ADAPTERS[name].read_text()
+
+
+def test_what_the_overview_says_of_a_masked_class():
+    assert audits.masked(found("pytorch", "The usual")) == "nan"
+    assert audits.masked(found("torchtune", "ReverseKL")) == "gradient nan"
+    assert audits.masked(found("torchtune", "ForwardKLLoss")) == "right"
+    assert audits.masked(found("keras", "LogitsDistillation`, its")) == "–"
 
 
 def test_the_chapter_has_a_section_for_every_library():
     chapter = ROOT / "notebooks" / "13_which_loss_is_this.ipynb"
+    first_cell = json.loads(chapter.read_text())["cells"][0]
+    links = re.findall(r"\(sec-audit-([\w-]+)\)", "".join(first_cell["source"]))
+    assert sorted(links) == sorted(name.replace("_", "-") for name in RESULTS)
     shown = re.findall(r'libraries\["(\w+)"\]', "\n".join(c.source for c in code_cells(chapter)))
     assert sorted(shown) == sorted(RESULTS)
     assert shown == sorted(shown, key=lambda name: RESULTS[name]["library"].lower())

@@ -7,6 +7,9 @@ from kd_notes.torch import kd_loss
 
 LIBRARY = "NeMo Automodel"
 DISTRIBUTION = "nemo-automodel"
+IN_SHORT = (
+    "OK. `KDLoss` is the KL divergence with the factor τ², averaged over the tokens that count."
+)
 
 
 @case(FLOAT32_DIGITS)

@@ -12,6 +12,7 @@ from axolotl.integrations.kd.topk_logprob import forward_kl  # noqa: E402
 
 LIBRARY = "axolotl"
 DISTRIBUTION = "axolotl"
+IN_SHORT = "To change: the gradient has no factor τ², whatever the value says. Raise `kd_alpha`."
 
 
 def as_top_k(teacher, temperature):

@@ -8,6 +8,7 @@ from kd_notes.torch import kd_loss
 
 LIBRARY = "fasterai"
 DISTRIBUTION = "fasterai"
+IN_SHORT = "OK. `SoftTarget` is the KL divergence with the factor τ²."
 
 
 @case()

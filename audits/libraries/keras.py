@@ -12,14 +12,19 @@ from kd_notes.torch import kd_loss
 
 LIBRARY = "Keras"
 DISTRIBUTION = "keras"
+IN_SHORT = "To change: by default no softmax is taken. Pass `loss=keras.losses.KLDivergence()`."
 
 
-@case()
+@case(
+    headline="Σ u log(u/v), no divergence of the networks: u and v are the logits over τ, "
+    "clipped to between 1e-7 and 1",
+    takes="logits",
+)
 def by_name(student, teacher, temperature=4.0):
     """`LogitsDistillation`, its default `loss="kl_divergence"`
 
-    The name stands for a function without a softmax, which takes the logits over the
-    temperature, clipped between 1e-7 and 1, for probabilities. Pass
+    No softmax is taken. The name stands for a function that expects probabilities and is given
+    the logits over the temperature, the teacher's as u and the student's as v. Pass
     `loss=keras.losses.KLDivergence()`.
     """
     return LogitsDistillation(temperature).compute_loss(teacher, student)

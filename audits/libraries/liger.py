@@ -12,6 +12,7 @@ from kd_notes.torch import kd_loss
 
 LIBRARY = "Liger"
 DISTRIBUTION = "liger-kernel"
+IN_SHORT = "OK at τ = 1, the default. There is no factor τ², which a larger temperature needs."
 
 
 @case(FLOAT32_DIGITS)

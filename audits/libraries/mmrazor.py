@@ -9,6 +9,7 @@ from mmrazor.models.losses.kl_divergence import KLDivergence  # noqa: E402
 
 LIBRARY = "MMRazor"
 DISTRIBUTION = "mmrazor"
+IN_SHORT = "OK. `KLDivergence` is the KL divergence with the factor τ²."
 
 
 @case()

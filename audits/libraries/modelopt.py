@@ -9,6 +9,9 @@ from modelopt.torch.distill.losses import LogitsDistillationLoss  # noqa: E402
 
 LIBRARY = "ModelOpt"
 DISTRIBUTION = "nvidia-modelopt"
+IN_SHORT = (
+    'To change: by default the mean runs over the classes too. Pass `reduction="batchmean"`.'
+)
 
 
 @case()

@@ -10,6 +10,9 @@ jax.config.update("jax_enable_x64", True)
 
 LIBRARY = "Optax"
 DISTRIBUTION = "optax"
+IN_SHORT = (
+    "OK. The temperature, the factor τ² and the mean over the examples are left to the caller."
+)
 
 
 def gradient_of(loss, student=0):
@@ -24,7 +27,7 @@ def gradient_of(loss, student=0):
 def kl_divergence(student, teacher):
     """`kl_divergence`
 
-    Give it `log_softmax(student / temperature)` first, then `softmax(teacher / temperature)`.
+    The student's log-probabilities come first.
     """
     return optax.losses.kl_divergence(student, teacher)
 
@@ -41,7 +44,7 @@ def _(student, teacher, temperature):
 def log_targets(student, teacher):
     """`kl_divergence_with_log_targets`
 
-    Give it both logarithms, the student's first.
+    Give it the log-probabilities of both, the student's first.
     """
     return optax.losses.kl_divergence_with_log_targets(student, teacher)
 

@@ -9,6 +9,9 @@ from kd_notes.torch import kd_loss
 
 LIBRARY = "PyTorch"
 DISTRIBUTION = "torch"
+IN_SHORT = (
+    'To change: by default the mean runs over the classes too. Pass `reduction="batchmean"`.'
+)
 LOGS_AND_PROBABILITIES = {"takes": ("log_probabilities", "probabilities")}
 
 
@@ -16,8 +19,8 @@ LOGS_AND_PROBABILITIES = {"takes": ("log_probabilities", "probabilities")}
 def batchmean(student, teacher):
     """`F.kl_div`, `reduction="batchmean"`
 
-    The logarithm of the student's probabilities comes first. Make one axis of all examples or
-    tokens before the call.
+    The student's log-probabilities come first. Make one axis of all examples or tokens before
+    the call.
     """
     return F.kl_div(student, teacher, reduction="batchmean")
 

@@ -8,6 +8,7 @@ from kd_notes.torch import kd_loss
 
 LIBRARY = "Sentence Transformers"
 DISTRIBUTION = "sentence-transformers"
+IN_SHORT = "OK. `DistillKLDivLoss` is the KL divergence with the factor τ²."
 
 
 @case()

@@ -12,13 +12,16 @@ from speechbrain.nnet.losses import ce_kd  # noqa: E402
 
 LIBRARY = "SpeechBrain"
 DISTRIBUTION = "speechbrain"
+IN_SHORT = (
+    "OK. `ce_kd` has the gradient of the KL divergence; temperature and mean are the caller's."
+)
 
 
 @case(takes=("log_probabilities", "probabilities"))
 def cross_entropy(student, teacher):
     """`ce_kd`
 
-    Its docstring says probabilities; its first argument has to be their logarithm.
+    Its docstring says probabilities; its first argument has to be log-probabilities.
     """
     return ce_kd(student, teacher)
 

@@ -12,6 +12,7 @@ from textbrewer.losses import kd_ce_loss, kd_mse_loss  # noqa: E402
 
 LIBRARY = "TextBrewer"
 DISTRIBUTION = "textbrewer"
+IN_SHORT = "To change: by default the gradient has no factor τ². Multiply `kd_loss_weight` by it."
 
 
 @case()

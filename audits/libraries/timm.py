@@ -20,6 +20,7 @@ from timm.task.distillation import LogitDistillationTask  # noqa: E402
 
 LIBRARY = "timm"
 DISTRIBUTION = "timm"
+IN_SHORT = "OK. The default is cross-entropy plus τ² times the KL divergence, each with weight 1."
 
 
 class Network(torch.nn.Module):

@@ -7,6 +7,7 @@ from kd_notes.torch import KnowledgeDistillationLoss, kd_loss
 
 LIBRARY = "torchdistill"
 DISTRIBUTION = "torchdistill"
+IN_SHORT = "OK with labels. Without them, or at `alpha=0`, `KDLoss` leaves out the factor τ²."
 PATHS = ("student", "output", "teacher", "output")
 
 

@@ -13,6 +13,7 @@ jax.config.update("jax_enable_x64", True)
 
 LIBRARY = "Tunix"
 DISTRIBUTION = "google-tunix"
+IN_SHORT = "OK. `LogitStrategy` mixes as `kd_notes` does, and has the factor τ²."
 
 
 def gradient(*arguments, **keywords):

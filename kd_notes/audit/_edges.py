@@ -117,9 +117,12 @@ def _gradient(identity: Identity, edge: Edge) -> list[Finding]:
         return []
     if found is None or found.first is None or np.all(np.isfinite(found.first)):
         return []
-    count = int(np.sum(~np.isfinite(found.first)))
+    bad = ~np.isfinite(found.first)
+    entries = (
+        "the whole gradient is" if np.all(bad) else f"{bad.sum()} entries of the gradient are"
+    )
     value = "right" if identity.fits else "finite"
-    message = f"{edge.place}: the value is {value}, and {count} entries of the gradient are not."
+    message = f"{edge.place}: the value is {value}, and {entries} nan or infinite."
     return [finding("edge-gradient", message)]
 
 

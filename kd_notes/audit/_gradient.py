@@ -78,6 +78,9 @@ def _compared(
         return _without(report, "wrong-gradient", message)
     if abs(compared.ratio - 1) < CLOSE[dtype]:
         return report
+    halved = _compare(identity.subject, _probe(identity), found, step / 2).ratio
+    if abs(halved / compared.ratio - 1) > CLOSE[dtype]:  # the loss bends too much for the step
+        return replace(report, gradient_power=None)
     message = f"The gradient is {compared.ratio:.6g} times the derivative of the value."
     power = _power(report, identity, path, compared.ratio, step)
     return replace(report.adding(finding("wrong-gradient", message)), gradient_power=power)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 WIDTH = 88
 
 
+POWERS: dict[float, str] = {-2: "τ⁻²", -1: "τ⁻¹", 0: "1", 1: "τ", 2: "τ²"}
+
 REDUCED = {
     "none": "for each example",
     "sum": "summed over the examples",
@@ -31,13 +33,17 @@ def summary(report: Report) -> str:
         return "no divergence that has a name here"
     factors = [_number(report.factor)] if report.factor not in (1, None) else []
     if report.value_power:
-        power = {1.0: "τ", 2.0: "τ²"}.get(report.value_power, f"τ^{report.value_power:g}")
-        factors.append(power)
+        factors.append(power(report.value_power))
     text = " × ".join([*factors, _name(report)])
     if report.weights is not None:
         text = f"{_number(report.weights.label)} × cross-entropy on the label + {text}"
     inside = f" at τ = {_number(report.temperature)}" if report.temperature else ""
     return f"{text}{inside}, {REDUCED[report.reduction]}"
+
+
+def power(exponent: float) -> str:
+    """Return a power of τ."""
+    return POWERS.get(exponent, f"τ^{exponent:g}")
 
 
 def _name(report: Report) -> str:
@@ -101,7 +107,7 @@ def _digits(report: Report, dtype: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "cannot tell" if value is None else f"{value:.6g}"
+    return "cannot tell" if value is None else f"{value:.5g}"
 
 
 def _yes(value: bool | None) -> str:
