@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import numbers
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -282,16 +282,10 @@ def require_top_k(k: int, num_classes: int, indices: NDArray[Any]) -> None:
 
 def as_rows(**named: NDArray[Any]) -> tuple[list[NDArray[Any]], tuple[int, ...]]:
     """Return arrays `(..., m)`, broadcast over the batch, as rows `(n, m)`, and its shape."""
-    try:
-        shape = np.broadcast_shapes(*(array.shape[:-1] for array in named.values()))
-    except ValueError:
-        raise ValueError(
-            f"{_enumerated(named)} must have batch shapes that broadcast; "
-            f"got shapes {' and '.join(str(array.shape) for array in named.values())}"
-        ) from None
-    sizes = [array.shape[-1] for array in named.values()]
-    pairs = zip(named.values(), sizes, strict=True)
-    return [np.broadcast_to(x, (*shape, m)).reshape(-1, m) for x, m in pairs], shape
+    shapes = {name: array.shape for name, array in named.items()}
+    batch = _batch_shape(shapes, shapes)
+    rows = (np.broadcast_to(x, (*batch, x.shape[-1])) for x in named.values())
+    return [x.reshape(-1, x.shape[-1]) for x in rows], batch
 
 
 def as_log_normalizer(value: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
@@ -336,13 +330,21 @@ def _to_one_shape(
         raise ValueError(
             f"{_enumerated(arrays)} must have the same number of classes on the last axis; {got}"
         )
+    batch = _batch_shape({name: array.shape for name, array in arrays.items()}, shapes)
+    return [np.broadcast_to(array, (*batch, array.shape[-1])) for array in arrays.values()]
+
+
+def _batch_shape(
+    shapes: dict[str, tuple[int, ...]], original_shapes: dict[str, tuple[int, ...]]
+) -> tuple[int, ...]:
+    """Return what shapes broadcast to without their last axes; an error names the original."""
     try:
-        shape = np.broadcast_shapes(*(array.shape for array in arrays.values()))
+        return np.broadcast_shapes(*(shape[:-1] for shape in shapes.values()))
     except ValueError:
         raise ValueError(
-            f"{_enumerated(arrays)} must have batch shapes that broadcast; {got}"
+            f"{_enumerated(shapes)} must have batch shapes that broadcast; "
+            f"got shapes {' and '.join(map(str, original_shapes.values()))}"
         ) from None
-    return [np.broadcast_to(array, shape) for array in arrays.values()]
 
 
 def as_real_number(name: str, value: float) -> float:
@@ -392,6 +394,6 @@ def _overlaps_itself(array: NDArray[Any]) -> bool:
     return False
 
 
-def _enumerated(names: dict[str, FloatArray]) -> str:
+def _enumerated(names: Iterable[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}"

@@ -42,7 +42,7 @@ class Side:
         expm1 = self.ops.expm1(
             self.ops.clip(self.y, -math.inf, LARGE[self.ops.dtype_name(self.y)])
         )
-        return expm1, self.t * self.ops.where(self.y == 0, 1.0, expm1 / self.y)
+        return expm1, self.t * quotient(self.ops, expm1, self.y)
 
     def either(self, is_near: Rows, near: Rows, far: Rows) -> Rows:
         """Return unit²·far where y is not small."""
@@ -82,7 +82,7 @@ class Comparison:
         x = pair.x if scaled else pair.d
         m = ops.row_sum(terms(pair, x, unit)[0]) / pair.total
         plain_m = m / unit
-        t = x - m * ops.where(plain_m == 0, 1.0, ops.log1p(plain_m) / plain_m)
+        t = x - m * quotient(ops, ops.log1p(plain_m), plain_m)
         y = t * beta if scaled else t
         is_near = abs(y) <= REACH
         below_z, below_v = pair.z - ops.row_max(pair.z), pair.v - pair.v_top
@@ -114,7 +114,7 @@ class Comparison:
         ops, y = self.ops, self.y_top
         expm1, is_near = ops.expm1(y), abs(y) <= REACH
         plain = ops.where(is_near, self.x_top * expm1, x - self.x_top) / divisor
-        near = self.x_top * self.t_top * ops.where(y == 0, 1.0, expm1 / y) / divisor
+        near = self.x_top * self.t_top * quotient(ops, expm1, y) / divisor
         return plain, ops.where(is_near, near, plain * self.unit)
 
     def slope(self, h: Rows, qh: Rows | None = None) -> Rows:
@@ -137,6 +137,11 @@ class Comparison:
         from_base = ops.clip(ops.where(is_apart, q_h - q * base, q * (h - base)), -bound, bound)
         mean = ops.clip(ops.row_sum(from_base), -bound, bound)
         return ops.clip(from_base - q * mean, -bound, bound)
+
+
+def quotient(ops: Operations, f: Rows, x: Rows) -> Rows:
+    """Return f/x for a function f of x that is near x, and 1 where both are 0."""
+    return ops.where(x == 0, 1.0, f / x)
 
 
 def _minus(ops: Operations, x: Rows, y: Rows) -> Rows:

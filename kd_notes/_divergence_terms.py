@@ -13,7 +13,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from kd_notes._comparison import BOUND, LARGE, Comparison, Side, minus_log1p_ratio, phi_ratio
+from kd_notes._comparison import (
+    BOUND,
+    LARGE,
+    Comparison,
+    Side,
+    minus_log1p_ratio,
+    phi_ratio,
+    quotient,
+)
 from kd_notes._formulas import REACH, Column, Rows, product
 
 EXCLUDED = 10.0  # what counts as |y| in the gradient where only one network excludes a class
@@ -68,7 +76,7 @@ def jensen_shannon(compared: Comparison, beta: float) -> tuple[Rows, Rows]:
     g, t_g = compared.from_top(x, m_top)
     u = beta * g
     log = _log_ratio(compared, m, m_top, beta, u)
-    h = ops.where(u > 1, compared.unit * log / beta, t_g * ops.where(u == 0, 1.0, log / u))
+    h = ops.where(u > 1, compared.unit * log / beta, t_g * quotient(ops, log, u))
     summands = _skewed(p, beta, 1 - beta) + _skewed(q, 1 - beta, beta)
     return summands, compared.slope(-h)
 
@@ -84,7 +92,7 @@ def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     power_top = ops.clip(ops.exp(alpha * compared.log_x_top), 0.0, bound)
     y = alpha * compared.y_top
     expm1 = ops.expm1(y)
-    near = power_top * compared.t_top * ops.where(y == 0, 1.0, expm1 / y)
+    near = power_top * compared.t_top * quotient(ops, expm1, y)
     far = unit * (ops.exp(alpha * q.y) - power_top) / alpha
     h = ops.where(abs(compared.y_top) <= REACH, near, far)
     q_top = unit * (q.w * power_top)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from kd_notes._f_divergences import FORWARD, Formula, divergence_and_slope
+from kd_notes._f_divergences import FORWARD, divergence_and_slope
 from kd_notes._formulas import loss_and_slope, times
 from kd_notes._kernel import soft_loss_and_grad
 from kd_notes.torch._operations import OPERATIONS, inverse
+
+if TYPE_CHECKING:
+    from kd_notes.torch._soft_formula import SoftFormula
 
 BLOCK = 2**25  # numbers in a block of rows; the formulas hold about ten such blocks at a time
 SMALL_BLOCK = 2**20  # where a block is converted for the NumPy core
@@ -30,46 +34,27 @@ def numpy_can_read(*tensors: Tensor) -> bool:
 
 
 def by_numpy(
-    student: Tensor,
-    teacher: Tensor,
-    temperature: float,
-    scaled: bool,
-    formula: Formula,
-    teacher_factor: float,
-    *,
-    loss: Tensor,
-    grad: Tensor,
+    student: Tensor, teacher: Tensor, how: SoftFormula, *, loss: Tensor, grad: Tensor
 ) -> None:
     """Fill loss and gradient from the NumPy core, which reads and writes the tensors' memory."""
     if torch.bfloat16 in (student.dtype, teacher.dtype):  # NumPy has no such dtype
-        options = temperature, scaled, formula, teacher_factor
         for z, v, losses, grads in _row_blocks(SMALL_BLOCK, student, teacher, loss, grad):
-            by_numpy(z.float(), v.float(), *options, loss=losses, grad=grads)
+            by_numpy(z.float(), v.float(), how, loss=losses, grad=grads)
         return
     soft_loss_and_grad(
         student.detach().numpy(),
         teacher.detach().numpy(),
-        temperature,
-        scaled=scaled,
-        formula=formula,
-        teacher_factor=teacher_factor,
+        **how._asdict(),
         loss=loss.numpy(),
         grad=grad.numpy(),
     )
 
 
 def by_torch(
-    student: Tensor,
-    teacher: Tensor,
-    temperature: float,
-    scaled: bool,
-    formula: Formula,
-    teacher_factor: float,
-    *,
-    loss: Tensor,
-    grad: Tensor,
+    student: Tensor, teacher: Tensor, how: SoftFormula, *, loss: Tensor, grad: Tensor
 ) -> None:
     """Fill loss and gradient by PyTorch's operations, without a branch on a tensor's values."""
+    temperature, scaled, formula, teacher_factor = how
     dtype, beta = loss.dtype, inverse(temperature, loss.dtype)
     unit = 1.0 if scaled else min(1 / temperature, torch.finfo(dtype).max)
     for z, v, losses, grads in _row_blocks(BLOCK, student, teacher, loss, grad):

@@ -183,6 +183,8 @@ class KnowledgeDistillationLoss(torch.nn.Module):
     ) -> tuple[Tensor | None, ...]:
         """Return each example's loss, its soft and its hard term, and whether it is kept."""
         are_indices = labels is not None and have_indices(labels, student)
+        if labels is not None and are_indices:
+            labels = labels.long()  # a narrow dtype may not hold the number of classes
         kept = self._kept(student, labels if are_indices else None, mask)
         soft = self._formula().losses(student, teacher, kept) if self.alpha > 0 else None
         hard = self._hard(student, labels, kept, are_indices) if self.alpha < 1 else None
@@ -193,7 +195,7 @@ class KnowledgeDistillationLoss(torch.nn.Module):
             require_mask(mask, logits)
         if indices is None:
             return mask
-        is_labeled = indices.long() != self.ignore_index
+        is_labeled = indices != self.ignore_index
         return is_labeled if mask is None else is_labeled & mask
 
     def _hard(
@@ -201,8 +203,6 @@ class KnowledgeDistillationLoss(torch.nn.Module):
     ) -> Tensor:
         if labels is None:
             raise ValueError(f"labels must be given unless alpha is 1; got alpha={self.alpha}")
-        if are_indices:
-            labels = labels.long()  # a narrow dtype may not hold the number of classes
         require_labels(labels, student.shape[-1], are_indices, kept)
         if are_indices and kept is not None:
             labels = labels.masked_fill(~kept, 0)

@@ -36,7 +36,7 @@ class SoftFormula(NamedTuple):
         loss = torch.empty(student.shape[:-1], dtype=dtype, device=student.device)
         grad = torch.empty(student.shape, dtype=dtype, device=student.device)
         compute = by_numpy if numpy_can_read(student, teacher) else by_torch
-        compute(student, teacher, *self, loss=loss, grad=grad)
+        compute(student, teacher, self, loss=loss, grad=grad)
         return loss, grad
 
     @property
