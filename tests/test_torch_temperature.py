@@ -1,4 +1,4 @@
-"""A temperature that is a tensor: its values, and the gradient that it gets (Theorem F)."""
+"""A temperature that is a tensor: its values, and the gradient that it gets (Proposition 21)."""
 
 import math
 
@@ -84,7 +84,7 @@ def test_forward_mode_goes_through_both_temperatures(divergence, pair):
     assert torch.autograd.gradcheck(loss, inputs, check_forward_ad=True)
 
 
-def theorem_f(z, v, tau):
+def slope_of_temperature(z, v, tau):
     """Return d(τ²KL)/dτ = 2τ KL − (Σ z (q − p) − Cov_p(v, z − v)/τ), at 60 digits."""
     with mpmath.workdps(60):
         z, v, tau = [mpmath.mpf(float(x)) for x in z], [mpmath.mpf(float(x)) for x in v], tau
@@ -103,12 +103,12 @@ def softmax(row):
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("tau", [0.5, 1.0, 4.0, 100.0])
-def test_it_is_theorem_f(tau, offset, pair):
+def test_its_gradient_is_the_derivative_of_proposition_21(tau, offset, pair):
     student, teacher = pair[0] + offset, pair[1] - offset
     temperature = torch.full((3,), tau, dtype=torch.float64, requires_grad=True)
     kd_loss(student, teacher, temperature).sum().backward()
     for i in range(3):
-        expected = float(theorem_f(student[i], teacher[i], mpmath.mpf(tau)))
+        expected = float(slope_of_temperature(student[i], teacher[i], mpmath.mpf(tau)))
         # Two digits are lost at 100, and four in the rounding of the offset.
         assert temperature.grad[i].item() == pytest.approx(expected, rel=1e-12 * tau + 1e-9)
 
