@@ -45,8 +45,8 @@ def _(student, teacher, temperature):
 def plain(student, teacher, temperature=4.0):
     """`topk_logprob.forward_kl.loss`
 
-    The mean runs over the teacher's k classes too: multiply by k, and by the square of the
-    temperature.
+    The mean runs over the teacher's k classes too, here all of them: multiply by k, and by the
+    square of the temperature.
     """
     top_k = as_top_k(teacher, temperature)
     return forward_kl.loss(student[None], *top_k, kd_temperature=temperature)
