@@ -146,9 +146,11 @@ def require_mass(
     """Refuse masses above 1, given the logarithms of n masses and of what rounding explains."""
     wrong = log_mass > tolerance
     if wrong.any():
+        with np.errstate(over="ignore"):
+            largest = np.exp(log_mass[wrong].max())
         raise ValueError(
-            f"{mass_requirement(is_normalized)}; got a sum of "
-            f"{np.exp(log_mass[wrong].max()):.6g} in a batch of shape {shape}"
+            f"{mass_requirement(is_normalized)}; got a sum of {largest:.6g} "
+            f"in a batch of shape {shape}"
         )
 
 

@@ -93,7 +93,8 @@ def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     y = alpha * compared.y_top
     expm1 = ops.expm1(y)
     near = power_top * compared.t_top * quotient(ops, expm1, y)
-    far = unit * (ops.exp(alpha * q.y) - power_top) / alpha
+    far = (ops.exp(alpha * q.y) - power_top) / alpha
+    far = unit * ops.where(abs(y) <= REACH, power_top * (expm1 / alpha), far)
     h = ops.where(abs(compared.y_top) <= REACH, near, far)
     q_top = unit * (q.w * power_top)
     finite = ops.where(is_large, ops.exp(log + math.log(unit)), unit * geometric)

@@ -27,6 +27,8 @@ NAMED: dict[str, Divergence] = {
     "total_variation": TotalVariation(),
 }
 
+NEGLIGIBLE = 1e-30  # times every log(q/p) of finite logits, up to 1e13, it is less than eps
+
 SWAPPED = {
     "forward_kl": "reverse_kl",
     "reverse_kl": "forward_kl",
@@ -62,6 +64,8 @@ def as_formula(divergence: str | Divergence) -> Formula:
             return Formula("jeffreys")
         case TotalVariation():
             return Formula("total_variation")
+        case Alpha(alpha) if abs(alpha) < NEGLIGIBLE:
+            return Formula("reverse_kl")
         case Alpha(alpha):
             return Formula("alpha", alpha)
         case JensenShannon(beta, normalized=normalized):

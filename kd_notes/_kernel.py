@@ -354,9 +354,9 @@ class _Operations:
             top = v.argmax(axis=1, keepdims=True)
             return np.take_along_axis(v, top, 1), np.take_along_axis(z, top, 1)
         v_top = _max(v)
-        is_top = (v == v_top).astype(v.dtype)
-        z_top = _sum(is_top * z) / _sum(is_top)  # the mean of several
-        i = np.flatnonzero(~np.isfinite(z_top))  # 0·∞: a class is excluded
+        is_top = v == v_top
+        z_top = _sum(np.where(is_top, z, 0)) / _sum(is_top.astype(v.dtype))  # the mean of several
+        i = np.flatnonzero(~np.isfinite(z_top))  # one of these is excluded
         z_top[i, 0] = z[i, v[i].argmax(axis=1)]
         return v_top, z_top
 

@@ -63,6 +63,13 @@ def ties(rng, counts, eps):
     return z, v
 
 
+def ties_beside_excluded(rng, counts, eps):
+    z, v = ties(rng, counts, eps)
+    for logits in [(z,), (v,), (z, v)][rng.integers(3)]:
+        logits[-1] = -inf
+    return z, v
+
+
 def ordinary(rng, counts, eps):
     return normal(rng, counts), normal(rng, counts)
 
@@ -156,6 +163,7 @@ FAMILIES = {
     family.__name__.replace("_", " "): family
     for family in (
         *(one_top, one_top_in_both, compensated, compensated_offset, ties, ordinary, masked),
+        ties_beside_excluded,
         *(excluded, near, rescaled, offset, saturated_teacher, both_saturated, tail_near_eps),
         *(at_threshold, at_reach, extreme),
     )

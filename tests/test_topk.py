@@ -486,6 +486,7 @@ REFUSED = [
     ),
     ({"temperature": inf}, ValueError, "temperature must be finite for .*bucket"),
     ({"values": np.full((2, 2), 1.0)}, ValueError, r"at most 1, .* pass teacher_log_norm.* 5\.4"),
+    ({"values": np.full((2, 2), 1e3)}, ValueError, "sum to at most 1, .* got (a sum of )?inf"),
     (
         {"teacher_log_normalizer": np.array([-1.0, 2])},
         ValueError,
