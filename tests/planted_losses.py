@@ -69,6 +69,26 @@ def returns_a_loss_of_each_class(student, teacher):
     return ((student - teacher) ** 2).mean(axis=0)
 
 
+@planted("bad-output")
+def returns_nothing(student, teacher):
+    kd(student, teacher).mean()
+
+
+@planted("bad-output")
+def returns_a_text(student, teacher):
+    return f"{kd(student, teacher).mean():.4f}"
+
+
+@planted("bad-output")
+def returns_a_dictionary(student, teacher):
+    return {"loss": kd(student, teacher).mean()}
+
+
+@planted("bad-output")
+def returns_a_complex_number(student, teacher):
+    return complex(kd(student, teacher).mean())
+
+
 @planted("not-finite")
 def is_nan(student, teacher):
     return kd(student, teacher).mean() * np.nan
@@ -107,6 +127,16 @@ def casts_to_float32(student, teacher):
     return kd(student.astype(np.float32), teacher.astype(np.float32)).mean()
 
 
+@planted("casts-down", "few-digits", **USUAL, value_power=2)
+def rounds_its_student_to_float16(student, teacher):
+    return kd(np.asarray(student).astype(np.float16).astype(float), teacher).mean()
+
+
+@planted("casts-down", **USUAL, value_power=2)
+def rounds_its_teacher_to_float32(student, teacher):
+    return kd(student, np.asarray(teacher).astype(np.float32).astype(float)).mean()
+
+
 # The divergence and its arguments
 
 
@@ -120,6 +150,24 @@ def is_renyi_of_order_2(student, teacher):
 @planted("takes-probabilities", divergence="forward_kl", takes="probabilities")
 def is_kl_of_probabilities(student, teacher):
     return kl_divergence(teacher, student).mean()
+
+
+def rel_entr(p, q):
+    """As SciPy's: infinite for what are no probabilities."""
+    with np.errstate(all="ignore"):
+        terms = np.where(p == 0, 0, p * np.log(p / q))
+    return np.where((p < 0) | (q < 0) | ((q == 0) & (p > 0)), np.inf, terms)
+
+
+@planted("takes-probabilities", divergence="forward_kl", takes="probabilities")
+def is_infinite_on_logits(student, teacher):
+    return rel_entr(teacher, student).sum(axis=-1).mean()
+
+
+@planted("takes-probabilities", divergence="forward_kl", takes="probabilities")
+def normalizes_its_probabilities(student, teacher):
+    q, p = (x / x.sum(axis=-1, keepdims=True) for x in (student, teacher))
+    return rel_entr(p, q).sum(axis=-1).mean()
 
 
 @planted("takes-probabilities", divergence="forward_kl", takes="log_probabilities")
@@ -162,10 +210,35 @@ def ignores_its_temperature(student, teacher, temperature=TAU):
     return kd(student, teacher, 1.0).mean()
 
 
-@planted("wrong-temperature", "odd-power", **USUAL | {"temperature": 16}, value_power=4)
+@planted("wrong-temperature", **USUAL | {"temperature": 16}, value_power=2, factor=1)
 def divides_by_the_temperature_twice(student, teacher, temperature=TAU):
     pair = (np.asarray(z, float) / temperature for z in (student, teacher))
     return kd(*pair, temperature).mean() * temperature**2
+
+
+@planted("wrong-temperature", "factor", **USUAL | {"temperature": 2}, value_power=2, factor=4)
+def has_half_its_temperature_inside(student, teacher, temperature=TAU):
+    return temperature**2 * kd(student, teacher, temperature / 2, scaled=False).mean()
+
+
+@planted("wrong-temperature", "odd-power", **USUAL | {"temperature": 16}, value_power=1, factor=1)
+def squares_its_temperature_inside(student, teacher, temperature=TAU):
+    return temperature**2 * kd(student, teacher, temperature**2, scaled=False).mean()
+
+
+@planted("wrong-temperature", **USUAL | {"temperature": 2}, value_power=2, factor=1)
+def has_the_root_of_its_temperature_inside(student, teacher, temperature=TAU):
+    return temperature * kd(student, teacher, temperature**0.5, scaled=False).mean()
+
+
+@planted("wrong-temperature", **USUAL | {"temperature": 5}, value_power=2, factor=1)
+def adds_one_to_its_temperature(student, teacher, temperature=TAU):
+    return kd(student, teacher, temperature + 1).mean()
+
+
+@planted("wrong-temperature", "unknown-power", **USUAL | {"temperature": 1}, factor=16)
+def multiplies_by_a_temperature_that_is_not_inside(student, teacher, temperature=TAU):
+    return temperature**2 * kd(student, teacher, 1.0).mean()
 
 
 @planted("wrong-temperature", options={"temperature": 3}, **USUAL)
@@ -226,6 +299,16 @@ def ignores_its_mask(student, teacher, mask):
     return kd(student, teacher).mean()
 
 
+@planted("inverted-mask", **USUAL)
+def leaves_out_what_its_mask_marks(student, teacher, mask):
+    return kd(student, teacher)[~mask].mean()
+
+
+@planted("inverted-mask", "mean-over-masked", **USUAL)
+def averages_over_what_its_mask_marks(student, teacher, mask):
+    return (kd(student, teacher) * ~mask).mean()
+
+
 @planted("mean-over-masked", **USUAL)
 def averages_over_masked_tokens(student, teacher, mask):
     return (kd(student, teacher) * mask).mean()
@@ -280,6 +363,13 @@ def takes_labels_as_rows(student, teacher, labels, temperature=TAU):
 def leaves_out_an_ignored_label(student, teacher, labels):
     kept = labels != -100
     return kd(student, teacher)[kept].mean()
+
+
+@planted(*("label-softened", "casts-down", "ignored-index", "few-digits"), **USUAL, value_power=2)
+def softens_the_label_and_rounds_the_student(student, teacher, labels, temperature=TAU, alpha=0.3):
+    rounded = np.asarray(student).astype(np.float16).astype(float)
+    hard = cross_entropy_loss(rounded / temperature, labels).mean()
+    return (1 - alpha) * hard + alpha * kd(rounded, teacher, temperature).mean()
 
 
 # The gradient
@@ -389,6 +479,21 @@ def divides_by_the_number_of_other_classes(student, teacher):
         return (kd(student, teacher) * other / other).mean()
 
 
+@planted("large-logits", **USUAL | {"temperature": 1})
+def clamps_its_logits(student, teacher):
+    return kd(*(np.clip(z, -10, 10) for z in (student, teacher)), 1.0).mean()
+
+
+@planted("large-logits", **USUAL, value_power=2)
+def clamps_its_logits_before_the_temperature(student, teacher, temperature=TAU):
+    return kd(*(np.clip(z, -10, 10) for z in (student, teacher)), temperature).mean()
+
+
+@planted("large-logits", **USUAL)
+def clamps_its_logits_from_below(student, teacher, temperature=TAU):
+    return kd(*(np.maximum(z, -30) for z in (student, teacher)), temperature).mean()
+
+
 def with_probabilities(change):
     def loss(student, teacher):
         q, p = (change(softmax(np.asarray(z, float))) for z in (student, teacher))
@@ -405,6 +510,21 @@ def adds_an_epsilon(student, teacher):
 @planted("epsilon", divergence="forward_kl")
 def adds_a_large_epsilon(student, teacher):
     return with_probabilities(lambda p: p + 1e-5)(student, teacher)
+
+
+@planted(
+    *("epsilon", "cross-entropy", "unscaled", "few-digits"),
+    **USUAL | {"divergence": "cross_entropy", "temperature": 2},
+)
+def adds_an_epsilon_to_the_students_alone(student, teacher):
+    q, p = (softmax(np.asarray(z, float), 2.0) for z in (student, teacher))
+    return -(p * np.log(q + 1e-4)).sum(axis=-1).mean()
+
+
+@planted("epsilon", "factor", divergence="alpha", parameter=2, factor=2)
+def adds_an_epsilon_to_a_chi_squared(student, teacher):
+    q, p = (softmax(np.asarray(z, float)) for z in (student, teacher))
+    return ((p - q) ** 2 / (q + 1e-8)).sum(axis=-1).mean()
 
 
 @planted("clip", divergence="forward_kl")
@@ -433,6 +553,21 @@ def is_right_for_one_example(student, teacher):
 @planted("ignored-index", **USUAL, value_power=2, factor=0.3)
 def is_right_with_labels(student, teacher, labels, temperature=TAU, alpha=0.3):
     return mixed(student, teacher, labels, 1 - alpha, alpha, temperature)
+
+
+@planted("ignored-index", **USUAL, value_power=2, factor=0.3, student_first=True)
+def has_its_labels_between_the_networks(outputs, labels, teacher_outputs, alpha, temperature):
+    return mixed(outputs, teacher_outputs, labels, 1 - alpha, alpha, temperature)
+
+
+@planted("teacher-first", **USUAL, student_first=False)
+def takes_its_networks_by_name(*, teacher_logits, student_logits):
+    return kd(student_logits, teacher_logits).mean()
+
+
+@planted(**USUAL)
+def has_a_temperature_for_the_teacher(outputs, target, teacher_temperature=TAU):
+    return kd(outputs, target, teacher_temperature).mean()
 
 
 @planted(**USUAL)

@@ -132,6 +132,16 @@ def casts_to_half_precision(student, teacher, temperature=TAU):
     return kd(student, teacher, temperature).half()
 
 
+@planted("casts-down", **USUAL, **TORCH, value_power=2, gradient_power=None)
+def rounds_its_logits_to_float16(student, teacher, temperature=TAU):
+    return kd(student.half().double(), teacher.half().double(), temperature)
+
+
+@planted("casts-down", "few-digits", **USUAL, **TORCH, value_power=2, gradient_power=None)
+def rounds_its_logits_to_bfloat16(student, teacher, temperature=TAU):
+    return kd(student.bfloat16().float(), teacher.bfloat16().float(), temperature)
+
+
 @planted(**USUAL, **TORCH, value_power=2, gradient_power=2)
 def takes_sequences(student, teacher, temperature=TAU):
     if student.ndim != 3:
@@ -142,6 +152,34 @@ def takes_sequences(student, teacher, temperature=TAU):
 @planted("crash", backend="unknown")
 def needs_tensors_of_another_shape(student, teacher):
     return F.cross_entropy(student.reshape(7, 11), teacher)
+
+
+@planted(
+    "casts-down", "few-digits", **USUAL | {"divergence": "jeffreys"}, **TORCH, gradient_power=None
+)
+def rounds_the_logits_of_jeffreys_divergence_to_bfloat16(student, teacher, temperature=TAU):
+    pair = (z.bfloat16().float() for z in (student, teacher))
+    return kd(*pair, temperature, divergence="jeffreys")
+
+
+@planted("casts-down", "few-digits", divergence="forward_kl", temperature=1, backend="torch")
+def is_a_sum_in_half_precision(student, teacher):
+    return kd(student, teacher, 1.0).half()
+
+
+@planted("bad-output", backend="unknown")
+def returns_a_tuple(student, teacher):
+    return kd(student, teacher), F.mse_loss(student, teacher)
+
+
+@planted("bad-output", backend="unknown")
+def returns_a_list(student, teacher):
+    return [kd(student, teacher)]
+
+
+@planted("not-finite", backend="torch")
+def takes_the_logarithm_of_a_ratio_of_logits(student, teacher):
+    return (student.softmax(-1) * (student / teacher).log()).sum(-1).mean()
 
 
 @planted("stochastic", backend="torch")
@@ -254,6 +292,19 @@ def is_the_cross_entropy_over_tokens(student_logits, teacher_logits, labels):
 @planted("few-digits", "teacher-gradient", "unknown-divergence", temperature=1, reduction="mean")
 def is_the_squared_error_of_probabilities(student, teacher):
     return F.mse_loss(student.softmax(-1), teacher.softmax(-1))
+
+
+@planted(
+    *USUAL_LINES,
+    "unknown-divergence",
+    "not-zero-at-match",
+    "not-shift-invariant",
+    divergence="unknown",
+    takes="logits",
+)
+def is_the_binary_cross_entropy_of_each_class(student, teacher, T=4.0):  # noqa: N803
+    p = torch.sigmoid(teacher / T)
+    return F.binary_cross_entropy_with_logits(student / T, p) * T * T
 
 
 @planted(

@@ -145,11 +145,87 @@ def test_the_size_of_an_epsilon_and_of_a_clip():
     for name, size in [
         ("adds_an_epsilon", 1e-8),
         ("adds_a_large_epsilon", 1e-5),
+        ("adds_an_epsilon_to_a_chi_squared", 1e-8),
+        ("adds_an_epsilon_to_the_students_alone", 1e-4),
         ("clips_probabilities", 1e-7),
     ]:
         (found,) = (f for f in audit(LOSSES[name].loss).findings if f.code in ("epsilon", "clip"))
         number = float(re.search(r"\d\S*e-\d+", found.message)[0])
         assert number == pytest.approx(size, rel=0.2)
+
+
+def test_a_message_has_the_digits_that_show_a_difference():
+    def loss(student, teacher):  # a common shift changes the tenth digit
+        shift = np.tanh(np.asarray(student).mean(axis=-1))
+        return (kd_loss(student, teacher) * (1 + 1e-3 * shift)).mean()
+
+    def clamped(student, teacher):
+        return kd_loss(*(np.clip(z, -5, 5) for z in (student, teacher))).mean()
+
+    for one in (loss, clamped):
+        (found,) = (f for f in audit(one).findings if f.code == "not-shift-invariant")
+        before, after = re.search(r"from (\S+) to (\S+)\.$", found.message).groups()
+        assert before != after
+
+
+def test_a_factor_is_that_of_the_temperature_inside():
+    report = audit(LOSSES["has_half_its_temperature_inside"].loss)
+    assert report.summary == "4 × τ² × forward KL at τ = 2, averaged over the examples"
+    (found,) = (f for f in report.findings if f.code == "factor")
+    assert found.message == "It is 4 times τ² × forward KL with the τ = 2 that is inside."
+    found = audit(LOSSES["multiplies_by_a_temperature_that_is_not_inside"].loss).findings
+    assert any("16, is not a power" in f.message and "to the power 2" in f.message for f in found)
+
+
+def test_a_cast_says_whether_logits_or_values_are_rounded():
+    for name, start in [
+        ("rounds_its_student_to_float16", "It rounds float64 logits to float16"),
+        ("casts_to_float32", "Its values for float64 logits are numbers of float32."),
+    ]:
+        (found,) = (f for f in audit(LOSSES[name].loss).findings if f.code == "casts-down")
+        assert found.message.startswith(start)
+
+
+def test_two_temperatures_are_both_in_the_summary():
+    summary = audit(LOSSES["does_not_soften_the_teacher"].loss).summary
+    assert "at τ = 4 (student), 1 (teacher)," in summary
+
+
+def test_a_loss_that_is_no_number_says_what_it_is():
+    for name, kind in [("returns_nothing", "None"), ("returns_a_text", "a str")]:
+        (found,) = audit(LOSSES[name].loss).findings
+        assert f"it returns {kind} and no real number" in found.message
+
+
+def test_a_negative_factor_is_one_defect_that_says_what_follows():
+    (found,) = audit(LOSSES["has_the_wrong_sign"].loss).defects
+    assert "its factor is negative, so it is largest for equal networks" in found.message
+
+
+def test_what_is_a_divergence_of_nothing_is_asked_with_logits():
+    report = audit(LOSSES["is_renyi_of_order_2"].loss)
+    assert (report.takes, report.teacher_takes) == ("logits", "logits")
+
+    def of_probabilities(q, p):
+        return np.log((p**2 / q).sum(axis=-1)).mean()
+
+    (found,) = audit(of_probabilities, student_first=True).findings
+    assert found.code == "not-finite"
+    assert "say so by `takes`" in found.message
+    report = audit(of_probabilities, student_first=True, takes="probabilities")
+    assert report.has("unknown-divergence")
+    assert report.takes == "probabilities"
+
+
+def test_a_model_that_depends_on_the_number_of_classes_says_so():
+    pytest.importorskip("torch")
+    from torch.nn.functional import cross_entropy
+
+    def loss(student, teacher):
+        return cross_entropy(student, teacher.argmax(-1), label_smoothing=0.1)
+
+    (found,) = (f for f in audit(loss).findings if f.code == "unknown-divergence")
+    assert found.message.endswith("fits for 5 classes, and for 7 with other numbers.")
 
 
 def test_a_gradient_says_how_it_is_wrong():

@@ -35,6 +35,13 @@ class Backend(Protocol):
     def gradients(self, call: Call, first: Any, second: Any) -> Gradients | None: ...
 
 
+NO_NUMBERS = "cSUmM"  # of NumPy's kinds of dtypes: complex numbers, texts and times
+
+
+class OutputError(Exception):
+    """What a loss returned is no number and no array of numbers."""
+
+
 class NumPy:
     """Plain arrays, and no gradient but what a caller gives."""
 
@@ -45,9 +52,16 @@ class NumPy:
         return values.astype(dtype) if values.dtype.kind == "f" else values.copy()
 
     def read(self, result: Any) -> FloatArray:
-        if result is None or isinstance(result, tuple | dict):
-            raise TypeError(f"it returns a {type(result).__name__} and no number or array")
-        return np.asarray(result).astype(float)
+        try:
+            if result is None or isinstance(result, tuple):
+                raise TypeError
+            values = np.asarray(result)
+            if values.dtype.kind in NO_NUMBERS:
+                raise TypeError
+            return values.astype(float)
+        except (TypeError, ValueError):  # of a dictionary, or of lists of several lengths
+            message = f"it returns {_described(result)} and no real number or array"
+            raise OutputError(message) from None
 
     def rounded(self, values: FloatArray, dtype: str) -> FloatArray:
         return values.astype(dtype).astype(float)
@@ -73,7 +87,11 @@ class PyTorch:
 
     def read(self, result: Any) -> FloatArray:
         if not isinstance(result, self.torch.Tensor):
+            if isinstance(result, list):  # of tensors, of which autograd takes none
+                raise OutputError("it returns a list and no tensor")
             return NumPy().read(result)
+        if result.is_complex():
+            raise OutputError(f"it returns a tensor of {result.dtype} and no real number or array")
         values: FloatArray = result.detach().double().numpy()
         return values
 
@@ -83,11 +101,19 @@ class PyTorch:
     def gradients(self, call: Call, first: Any, second: Any) -> Gradients | None:
         first.requires_grad_(True)
         second.requires_grad_(True)
-        value = call(first, second).sum()
-        if not value.requires_grad:
+        value = call(first, second)
+        if not getattr(value, "requires_grad", False):  # a number of Python has no graph
             return Gradients(None, None)
+        value = value.sum()
         found = self.torch.autograd.grad(value, [first, second], allow_unused=True)
         return Gradients(*(None if grad is None else self.read(grad) for grad in found))
+
+
+def _described(result: Any) -> str:
+    if result is None:
+        return "None"
+    entries = f" of {result.dtype}" if isinstance(result, np.ndarray) else ""
+    return f"a {type(result).__name__}{entries}"
 
 
 def backends(name: str | None) -> Iterator[Backend]:

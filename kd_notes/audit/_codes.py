@@ -80,6 +80,9 @@ CODES: dict[str, Code] = {
         "defect", _CONVENTIONS + "kl-div", "The loss of a batch is not made of those of its rows."
     ),
     "mask-ignored": Code("defect", _QUESTIONS + "reduction", "Masked tokens count."),
+    "inverted-mask": Code(
+        "choice", _QUESTIONS + "padding", "Its mask is true for what is left out."
+    ),
     "mean-over-masked": Code(
         "warning", _QUESTIONS + "reduction", "The mean also runs over the masked tokens."
     ),

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kd_notes._checks import FloatArray
+from kd_notes.audit._course import Course
 from kd_notes.audit._identify import Identity
 from kd_notes.audit._probes import Probe, probe
 from kd_notes.audit._report import Report, finding
 from kd_notes.audit._subject import LossError
-from kd_notes.audit._temperature import Course
 
 DECADES = tuple(10.0**n for n in range(7))
 ENOUGH = 3.0
@@ -34,14 +34,25 @@ class Accuracy:
         if self.path.given is not None:
             subject = replace(subject, temperature=temperature)
         else:
-            factor = self.identity.scale / temperature
+            factor = self._inside / temperature
             here = here._replace(student=factor * here.student, teacher=factor * here.teacher)
         s, t = (subject.backend.rounded(x, dtype) for x in here[:2])
         there = Probe(s, t, here.labels)
         return _digits(subject.rows(there), self._expected(there, temperature))
 
+    @property
+    def _inside(self) -> float:
+        model = self.identity.model
+        is_seen = self.identity.fits and not model.family.homogeneous
+        return model.student_temperature if is_seen else self.identity.scale
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the truth is known at every temperature."""
+        return self.identity.fits and self.path.is_regular
+
     def _expected(self, here: Probe, temperature: float) -> FloatArray:
-        if self.identity.fits:
+        if self.is_known:
             divergence = self.path.at(temperature).exact(here.student, here.teacher)
             part = self.path.label_part(temperature)
             return np.asarray(divergence + part.value(here.student, here.labels))
@@ -82,7 +93,7 @@ def digits(report: Report, identity: Identity, path: Course) -> Report:
     accuracy = Accuracy(identity, path)
     table: dict[str, dict[float, float]] = {}
     for dtype in identity.subject.backend.dtypes:
-        if dtype == "float64" and not identity.fits:
+        if dtype == "float64" and not accuracy.is_known:
             continue  # then float64 is the reference
         try:
             table[dtype] = {t: round(accuracy.digits(dtype, t), 1) for t in DECADES}

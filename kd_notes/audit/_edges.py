@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_notes._checks import FloatArray
+from kd_notes.audit._epsilon import LARGE, level_change
 from kd_notes.audit._identify import Identity
 from kd_notes.audit._labels import LabelPart
 from kd_notes.audit._probes import CLASSES, Probe, probe
 from kd_notes.audit._report import Finding, Report, finding
 from kd_notes.audit._subject import LossError
 
-LARGE = 1e4
 SURE = 1000.0  # over the scale: e^-1000 is 0 in float64, as log(softmax) finds out
 SURE_GIVEN = 600.0  # the same where the loss is given e^-600 itself, which is not 0
 ROWS = 4
@@ -30,8 +30,10 @@ class Edge(NamedTuple):
 
 def edges(report: Report, identity: Identity, part: LabelPart) -> Report:
     """Hold the loss to `kd_notes` at every edge, or to a finite number if it is unknown."""
-    # An epsilon is a finding of its own: that it bounds the loss is no second one.
-    is_bounded = report.has("epsilon") or report.has("clip")
+    # An epsilon or a clamp is a finding of its own: that it bounds the loss is no second one.
+    clamp = _clamp(identity)
+    report = report.adding(*clamp)
+    is_bounded = bool(clamp) or report.has("epsilon") or report.has("clip")
     here = probe(11, ROWS, scale=identity.scale)._replace(labels=np.zeros(ROWS, int))
     if identity.subject.takes == ("logits", "logits"):
         places = [*_masked(here), _sure(here, SURE * identity.scale), _large(here)]
@@ -43,6 +45,14 @@ def edges(report: Report, identity: Identity, part: LabelPart) -> Report:
     if "labels" in identity.subject.roles and identity.subject.axes > 1:
         report = report.adding(*_ignored_index(identity, part))
     return report
+
+
+def _clamp(identity: Identity) -> list[Finding]:
+    if not identity.fits or (level := level_change(identity)) is None:
+        return []
+    change = f"{level.added:g} more on all of them changes it from {level.before:.6g}"
+    message = f"Large logits lose their differences, as by a clamp: {change} to {level.after:.6g}."
+    return [finding("large-logits", message)]
 
 
 def _masked(here: Probe) -> list[Edge]:
@@ -157,7 +167,11 @@ def _ignored_index(identity: Identity, part: LabelPart) -> list[Finding]:
     if part.weight:
         soft, hard = identity.model.value(*here[:2]), part.value(two.student, two.labels)
         answers["is left out of the label's part alone"] = soft.mean() + hard.mean()
-    found = [text for text, value in answers.items() if np.isclose(got.sum(), value, rtol=1e-6)]
+    found = [
+        text
+        for text, value in answers.items()
+        if np.isclose(got.sum(), value, rtol=identity.tolerance)
+    ]
     if got.size > 1 or not found:
         return []
     return [finding("ignored-index", f"An example with label -100 {found[0]}.")]

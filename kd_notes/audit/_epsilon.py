@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kd_notes._checks import FloatArray
-from kd_notes.audit._families import Formula, Networks
+from kd_notes.audit._families import Family, Formula, Networks
 from kd_notes.audit._fit import Model, fits
 from kd_notes.audit._identify import WITH_EPSILON, Identity, measure
 from kd_notes.audit._probes import CLASSES, Probe, probe
@@ -17,6 +17,7 @@ from kd_notes.audit._subject import LossError
 
 SHARE = 100.0  # times epsilon: the probes have probabilities above a hundredth for the most part
 ROUNDS = 3
+LARGE = 1e4
 NEAR, FAR = 60.0, 300.0  # below the top logit, over the temperature: e^-300 is a normal number
 
 
@@ -28,6 +29,33 @@ class Epsilon(NamedTuple):
     network: str
 
 
+class Level(NamedTuple):
+    """What a loss is before and after the same number is added to all logits of both networks."""
+
+    added: float
+    before: float
+    after: float
+
+
+def level_change(identity: Identity) -> Level | None:
+    """Tell a clamp of the logits from an epsilon: of the probabilities, which see no level.
+
+    Between clamped logits there is no difference left. Rounding makes a much smaller change.
+    """
+    subject = identity.subject
+    if subject.takes != ("logits", "logits") or subject.precision not in ("float64", "float32"):
+        return None
+    here = probe(11, 4, scale=identity.scale)
+    before = subject.rows(here)
+    for added in (LARGE, -LARGE):
+        moved = here._replace(student=here.student + added, teacher=here.teacher + added)
+        after = subject.rows(moved)
+        worst = int(np.argmax(np.abs(after - before)))
+        if np.abs(after - before)[worst] > 0.1 * np.abs(before).max():
+            return Level(added, float(before[worst]), float(after[worst]))
+    return None
+
+
 def allowing(identity: Identity, found: Epsilon | None) -> Identity:
     """Return the identity fitted with the epsilon inside, and its effect held to be nothing."""
     if found is None or identity.model.residual > WITH_EPSILON:
@@ -35,26 +63,37 @@ def allowing(identity: Identity, found: Epsilon | None) -> Identity:
     bound = max(identity.tolerance, SHARE * found.size)
     if identity.fits or not found.is_added:
         return identity._replace(tolerance=bound)
-    size, model = found.size, identity.model
-    for _ in range(ROUNDS):  # a better model gives a better epsilon, and this a better model
-        model = _refitted(identity, size)
-        size = _smallest(identity._replace(model=model), found.network) or size
+    model = _refitted(identity, found)
     fit = model.residual < identity.tolerance
     return identity._replace(model=model, fits=fit, tolerance=bound)
 
 
-def _refitted(identity: Identity, size: float) -> Model:
+def _refitted(identity: Identity, found: Epsilon) -> Model:
     """Fit again with the epsilon in one logarithm, in both, or in all probabilities."""
-    family, scale = identity.model.family, identity.scale
-    values = measure(identity.subject, 600, CLASSES, scale)
+    family, model, size = identity.model.family, identity.model, found.size
+    values = measure(identity.subject, 600, CLASSES, identity.scale)
+    if not family.starts:  # its size can be fitted as a parameter
+        around = family._replace(starts=(size,), bounds=(size / 3, size * 3))
+        model = fits(values, identity.scale, _placed(around, None))[0]
+        return replace(model, family=family, parameter=identity.model.parameter)
+    for _ in range(ROUNDS):  # a better model gives a better epsilon, and this a better model
+        best = fits(values, identity.scale, _placed(family, size))[0]
+        model = replace(best, family=family)
+        size = _smallest(identity._replace(model=model), found.network) or size
+    return model
+
+
+def _placed(family: Family, size: float | None) -> list[Family]:
     places = [("log_q",), ("log_p",), ("log_q", "log_p"), ("log_q", "log_p", "q", "p")]
-    families = [family._replace(terms=_with(family.terms, size, place)) for place in places]
-    return replace(fits(values, scale, families)[0], family=family)
+    return [family._replace(terms=_with(family.terms, size, place)) for place in places]
 
 
-def _with(terms: Formula, size: float, places: tuple[str, ...]) -> Formula:
+def _with(terms: Formula, size: float | None, places: tuple[str, ...]) -> Formula:
+    """Add an epsilon in these places, of this size or of that of the parameter."""
+
     def changed(n: Networks, parameter: FloatArray) -> FloatArray:
-        q, p = n.q + size, n.p + size
+        added = parameter if size is None else size
+        q, p = n.q + added, n.p + added
         given = {"q": q, "p": p, "log_q": np.log(q), "log_p": np.log(p)}
         return terms(n._replace(**{place: given[place] for place in places}), parameter)
 
@@ -65,7 +104,7 @@ def epsilon(identity: Identity) -> Epsilon | None:
     """Let the probability of a class fall, and see where the loss stops to rise."""
     for network in ("student", "teacher"):
         size = _smallest(identity, network)
-        if size is not None:
+        if size is not None and not level_change(identity):
             return Epsilon(size, _is_added(identity, network, size), network)
     return None
 
@@ -77,7 +116,17 @@ def _measure(
 
     Both in comparison with another teacher, for which what a label costs is the same.
     """
-    model = identity.model
+    got = [identity.subject.rows(end) for end in _ends(identity.model, network, depths)]
+    return _expected(identity.model, network, depths), got[0] - got[1]
+
+
+def _expected(model: Model, network: str, depths: list[float]) -> FloatArray:
+    low, other = _ends(model, network, depths)
+    return model.value(*low[:2]) - model.value(*other[:2])
+
+
+def _ends(model: Model, network: str, depths: list[float]) -> tuple[Probe, Probe]:
+    """Return the logits with one class so far below the others, and with another teacher."""
     temperature = getattr(model, f"{network}_temperature")
     here, other = probe(14, 1), probe(15, 1)
     logits = np.tile(here.student, (len(depths), 1))
@@ -90,10 +139,7 @@ def _measure(
         network: logits * temperature,
     }
     low = Probe(**pair, labels=labels)
-    ends = low, low._replace(teacher=fixed)
-    expected = [model.value(*end[:2]) for end in ends]
-    got = [identity.subject.rows(end) for end in ends]
-    return expected[0] - expected[1], got[0] - got[1]
+    return low, low._replace(teacher=fixed)
 
 
 def _smallest(identity: Identity, network: str) -> float | None:
@@ -106,8 +152,19 @@ def _smallest(identity: Identity, network: str) -> float | None:
         return None
     if abs(got[1] - got[0]) > 0.01 * abs(expected[1] - expected[0]):
         return None
-    depth = FAR - (expected[1] - got[1]) / slope
+    depth = _depth(identity.model, network, got[1])
     return float(1 / (1 + _others() * np.exp(depth)))
+
+
+def _depth(model: Model, network: str, value: float) -> float:
+    """Return how far below the others a class is where the model is what the loss stays at."""
+    low, high = 0.0, FAR
+    rises = _expected(model, network, [high])[0] > value
+    for _ in range(60):
+        middle = (low + high) / 2
+        is_above = (_expected(model, network, [middle])[0] > value) == rises
+        low, high = (low, middle) if is_above else (middle, high)
+    return high
 
 
 def _others() -> float:

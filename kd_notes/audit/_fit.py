@@ -175,3 +175,9 @@ def _bounded(family: Family, coordinate: FloatArray) -> FloatArray:
     low, high = family.bounds
     share: FloatArray = 1 / (1 + np.exp(-np.clip(coordinate, -30, 30)))
     return low + (high - low) * share
+
+
+def snapped(number: float, residual: float = 0.0) -> float:
+    """Return a number without the last digits of a fit, those that its residual reaches."""
+    digits = int(np.clip(-np.log10(10 * max(residual, 1e-16)), 2, 6))
+    return float(f"{number:.{digits}g}")

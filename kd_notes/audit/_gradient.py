@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kd_notes._checks import FloatArray
+from kd_notes.audit._course import Course
 from kd_notes.audit._identify import Identity
-from kd_notes.audit._precision import precision
 from kd_notes.audit._probes import Probe, probe
 from kd_notes.audit._report import Report, finding
 from kd_notes.audit._subject import LossError, Subject
-from kd_notes.audit._temperature import Course, power_of
+from kd_notes.audit._temperature import power_of
 
 #: Over the scale: a central difference is then off by 1e-9, and by rounding 1e-12. Rounding to
 #: float32 asks for a larger step, and leaves 1e-4; half precision leaves nothing to compare.
@@ -42,7 +42,7 @@ def gradient(report: Report, identity: Identity, path: Course | None) -> Report:
         return _without(report, "no-gradient", message)
     if subject.gradient is None:
         report = _of_teacher(report, found.second)
-    dtype = precision(subject)
+    dtype = subject.precision
     if dtype not in STEPS:
         return replace(report, gradient_power=None)
     return _compared(report, identity, path, found.first, dtype)
@@ -118,9 +118,13 @@ def _power(
     if path.given is None:
         return power_of(identity.factor * ratio, report)
     there = replace(identity.subject, temperature=2 * path.given)
+    inside = path.at(2 * path.given).student_temperature / path.model.student_temperature
     here = probe(7, 2, scale=2 * identity.scale)
     found = there.gradients(here)
     if found is None or found.first is None or report.value_power is None:
         return None
     other = _compare(there, here, found.first, 2 * step).ratio
-    return report.value_power + float(np.round(np.log2(other / ratio), 3))
+    base = 2.0 if path.model.family.homogeneous else inside
+    if abs(base - 1) < CLOSE[there.precision]:
+        return None
+    return report.value_power + float(np.round(np.log(other / ratio) / np.log(base), 3))

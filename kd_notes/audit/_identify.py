@@ -8,19 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kd_notes._checks import FloatArray
 from kd_notes.audit._families import FAMILIES, Family
 from kd_notes.audit._fit import Model, Values, fits
-from kd_notes.audit._precision import tolerance
+from kd_notes.audit._normalizer import ROWS, extra, with_normalizer
+from kd_notes.audit._precision import precision, tolerance
 from kd_notes.audit._probes import CLASSES, OTHER_CLASSES, probe
 from kd_notes.audit._subject import LossError, Subject, Takes
 
-ROWS = 12  # three times as many as a fit has unknowns
 ROUNDS = 5  # of moving the probes to the temperature: from 1 to 30^4
 WITH_EPSILON = 0.03  # an epsilon inside a logarithm may leave so much; see `_epsilon`
+NEARER = 8.0  # times: the logits are below 1 for the most part, and families still differ by 1e-4
 EQUAL = 1e-11  # a residual that is rounding
 HOPELESS = 0.2  # no family comes so near at another scale, unless it has reached its limit
 EXTREME = 20.0  # a temperature, over the scale, at which a softmax is a maximum or constant
+SIMPLE = [family for family in FAMILIES if family.is_named and not family.starts]
 FORMS: tuple[tuple[Takes, Takes], ...] = (
     ("logits", "logits"),
     ("log_probabilities", "log_probabilities"),
@@ -66,12 +67,15 @@ class Identity(NamedTuple):
         return self.model.factor * (CLASSES if self.per_class else 1)
 
 
-def identify(subject: Subject, forms: Sequence[tuple[Takes, Takes]] = FORMS) -> Identity | None:
-    """Return the first form of the arguments for which a family fits, or nearly fits.
+def identities(
+    subject: Subject, forms: Sequence[tuple[Takes, Takes]] = FORMS
+) -> list[Identity | None]:
+    """Return the best fit for each form that the loss accepts, up to the first that fits.
 
-    If there is none, it is the first that the loss accepts; None if it is finite for no form.
+    It is None for a form of which the loss is not finite.
     """
-    found = []
+    found: list[Identity | None] = []
+    subject = replace(subject, precision=precision(subject))
     for takes in forms:
         try:
             identity = _identify(replace(subject, takes=takes))
@@ -79,17 +83,26 @@ def identify(subject: Subject, forms: Sequence[tuple[Takes, Takes]] = FORMS) -> 
             if takes == subject.takes:
                 raise
             continue
-        if identity is not None:
-            found.append(identity)
-            if identity.fits:
-                return identity
-    near = [
-        identity
-        for identity in found
-        if identity.model.residual < WITH_EPSILON
-        and _is_plausible(identity.subject, identity.model, identity.scale)
-    ]
-    return next(iter([*near, *found]), None)
+        found.append(identity)
+        if identity is not None and identity.fits:
+            break
+    return found
+
+
+def is_near(identity: Identity) -> bool:
+    """Whether an epsilon inside a logarithm may be all that is between the model and the loss."""
+    model = identity.model
+    is_close = identity.fits or model.residual < WITH_EPSILON
+    return is_close and _is_plausible(identity.subject, model, identity.scale)
+
+
+def simpler(identity: Identity) -> list[Identity]:
+    """Return a divergence without a parameter where one with it is near, as by an epsilon."""
+    if identity.fits or not identity.model.family.starts:
+        return []
+    subject, scale = identity.subject, identity.scale
+    values = measure(subject, 0, CLASSES, scale)
+    return [_confirmed(subject, _simplest(subject, fits(values, scale, SIMPLE), scale), scale)]
 
 
 def measure(subject: Subject, seed: int, classes: int, scale: float) -> Values:
@@ -100,15 +113,6 @@ def measure(subject: Subject, seed: int, classes: int, scale: float) -> Values:
     return Values(here.student, here.teacher, other.teacher, differences)
 
 
-def extra(subject: Subject, model: Model, scale: float, allowed: float = 0.0) -> FloatArray:
-    """Return what each student pays beside the divergence, exactly 0 if all of it is allowed."""
-    here = probe(100, ROWS, CLASSES, scale)
-    values = subject.rows(here)
-    rest = values - model.value(*here[:2])
-    bound = 10 * max(tolerance(subject), model.residual, allowed) * np.abs(values).max()
-    return np.where(np.abs(rest).max() < bound, 0.0, rest)
-
-
 def refit(identity: Identity, subject: Subject, classes: int = CLASSES) -> Model:
     """Return the same family fitted again, at another temperature, weight or number of classes."""
     scale = identity.scale
@@ -117,30 +121,30 @@ def refit(identity: Identity, subject: Subject, classes: int = CLASSES) -> Model
         scale *= subject.temperature / identity.subject.temperature
     families: tuple[Family, ...] = (identity.model.family,)
     model = fits(measure(subject, 200, classes, scale), scale, families)[0]
-    return _with_normalizer(subject, model, scale)
-
-
-def normalizer_temperature(student: FloatArray, normalizers: FloatArray) -> float:
-    """Return the temperature at which τ log Σ exp(z/τ) has this mean: it rises with τ."""
-    low, high = 1e-3, 1e6
-    top = student.max(axis=-1, keepdims=True)
-    for _ in range(100):
-        middle = float(np.sqrt(low * high))
-        sums = np.exp((student - top) / middle).sum(axis=-1)
-        found = top[:, 0] + middle * np.log(sums)
-        low, high = (middle, high) if found.mean() < normalizers.mean() else (low, middle)
-    return float(np.sqrt(low * high))
+    return with_normalizer(subject, model, scale)
 
 
 def _identify(subject: Subject) -> Identity | None:
-    """Fit, moving the probes to where the divergence shows, until they are there."""
+    """Fit where the divergence shows; and if none does, nearer to 0, where no logit is clamped."""
     scale = subject.temperature or 1.0
-    for number in range(ROUNDS):
+    identity = _at_scale(subject, scale, ROUNDS)
+    if identity is None or identity.fits or subject.precision != "float64":
+        return identity
+    if subject.takes[0] != "logits" or identity.model.family.homogeneous:
+        return identity
+    nearer = _at_scale(subject, scale / NEARER, 1)
+    is_exact = nearer is not None and nearer.fits and nearer.model.residual < EQUAL
+    return nearer if is_exact else identity  # near 0 families look alike: about right is wrong
+
+
+def _at_scale(subject: Subject, scale: float, rounds: int) -> Identity | None:
+    """Fit, moving the probes to where the divergence shows, until they are there."""
+    for number in range(rounds):
         values = measure(subject, 10 * number, CLASSES, scale)
         if not np.all(np.isfinite(values.differences)) or not np.any(values.differences):
             return None
         model = _best(subject, values, scale)
-        if _is_there(subject, model, scale) or model.residual > HOPELESS:
+        if rounds == 1 or _is_there(subject, model, scale) or model.residual > HOPELESS:
             break
         away = 30 if model.family.homogeneous else model.student_temperature / scale
         scale *= float(np.clip(away, 0.1, 30))
@@ -162,7 +166,7 @@ def _holds_far_out(subject: Subject, model: Model, scale: float) -> bool:
 
 def _best(subject: Subject, values: Values, scale: float) -> Model:
     """Try the families without a parameter first; they are enough for most losses."""
-    simple = fits(values, scale, [f for f in FAMILIES if f.is_named and not f.starts])
+    simple = fits(values, scale, SIMPLE)
     model = _simplest(subject, simple, scale)
     is_exact = model.residual < EQUAL and _is_plausible(subject, model, scale)
     if is_exact and not np.any(extra(subject, model, scale)):
@@ -173,39 +177,12 @@ def _best(subject: Subject, values: Values, scale: float) -> Model:
 
 def _simplest(subject: Subject, models: list[Model], scale: float) -> Model:
     """Return, of models that fit equally, one that adds nothing for the student, or the first."""
-    bound = max(100 * models[0].residual, EQUAL)
-    equal = [_with_normalizer(subject, m, scale) for m in models if m.residual <= bound]
+    bound = max(3 * models[0].residual, EQUAL)
+    equal = [with_normalizer(subject, m, scale) for m in models if m.residual <= bound]
     equal = [m for m in equal if _is_plausible(subject, m, scale)] or equal
     equal.sort(key=lambda model: FAMILIES.index(model.family))
     own = [model for model in equal if not np.any(extra(subject, model, scale))]
     return (own or equal)[0]
-
-
-def _with_normalizer(subject: Subject, model: Model, scale: float) -> Model:
-    """Return a cross-entropy with the student's temperature, which is in its normalizer alone.
-
-    Between two teachers the cross-entropy changes by a difference of logits, linear in the
-    student's. So it is the teacher's temperature, unless what is left is another normalizer.
-    """
-    if not model.family.is_linear:
-        return model
-    slope = model.factor / model.student_temperature
-    tied = _at_student(model, slope, model.teacher_temperature)
-    rest = extra(subject, tied, scale)
-    if not np.any(rest):
-        return tied
-    here = probe(100, ROWS, CLASSES, scale)
-    own = np.logaddexp.reduce(here.student / tied.student_temperature, axis=-1)
-    normalizers = rest / slope + tied.student_temperature * own
-    own_temperature = normalizer_temperature(here.student, normalizers)
-    other = _at_student(model, slope, own_temperature)
-    if not model.family.has_entropy:  # the teacher's top class is so at every temperature
-        other = replace(other, teacher_temperature=own_temperature)
-    return tied if np.any(extra(subject, other, scale)) else other
-
-
-def _at_student(model: Model, slope: float, temperature: float) -> Model:
-    return replace(model, student_temperature=temperature, factor=slope * temperature)
 
 
 def _confirmed(subject: Subject, model: Model, scale: float) -> Identity:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from kd_notes import cross_entropy_loss
 from kd_notes._checks import FloatArray
-from kd_notes.audit._identify import ROWS, Identity, extra, normalizer_temperature, refit
+from kd_notes.audit._fit import snapped
+from kd_notes.audit._identify import Identity, refit
+from kd_notes.audit._normalizer import ROWS, extra, normalizer_temperature
 from kd_notes.audit._probes import CLASSES, Probe, probe
 from kd_notes.audit._report import Finding, Report, Weights, finding
 from kd_notes.audit._subject import LossError
@@ -77,9 +79,10 @@ def labels(report: Report, identity: Identity, part: LabelPart | None) -> Report
         return report
     if part.weight == 0:
         return report.adding(*_ignored(identity))
-    report = replace(report, weights=Weights(part.weight, identity.factor, part.temperature))
-    if abs(part.temperature - 1) > 1e-3:
-        message = f"The label's cross-entropy has the temperature {part.temperature:.4g}, not 1."
+    weight, inside = (snapped(x, identity.model.residual) for x in part)
+    report = replace(report, weights=Weights(weight, identity.factor, inside))
+    if abs(inside - 1) > 1e-3:
+        message = f"The label's cross-entropy has the temperature {inside:.4g}, not 1."
         report = report.adding(finding("label-softened", message))
     return report
 
@@ -116,7 +119,7 @@ def weights(report: Report, identity: Identity, part: LabelPart | None) -> Repor
     """Vary the weight, and see which of the two parts follows it."""
     if report.weights is None or part is None or report.factor is None:
         return report
-    sum_to_one = abs(part.weight + report.factor - 1) < 1e-4
+    sum_to_one = abs(part.weight + report.factor - 1) < max(1e-4, identity.tolerance)
     known = replace(report.weights, teacher=report.factor, sum_to_one=sum_to_one)
     subject = identity.subject
     if "weight" in subject.roles and subject.weight is not None:

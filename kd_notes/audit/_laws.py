@@ -19,6 +19,8 @@ def dependence(subject: Subject) -> list[Finding]:
     scale = subject.temperature or 1.0
     here, other = (probe(seed, 3, scale=scale) for seed in (8, 9))
     rows, batch = subject.rows(here), subject(*here)
+    if not np.all(np.isfinite(rows)):
+        return []  # two that are infinite are equal, whatever they depend on
     found = []
     for name in ("student", "teacher"):
         there = here._replace(**{name: getattr(other, name)})
@@ -80,7 +82,10 @@ def _least(identity: Identity, here: Probe, got: FloatArray, size: float) -> lis
 def _sign(identity: Identity, rows: FloatArray, size: float) -> list[Finding]:
     if not rows.min() < -identity.close * size:
         return []
-    return [finding("negative", f"On ordinary logits it comes out as low as {rows.min():.6g}.")]
+    message = f"On ordinary logits it comes out as low as {rows.min():.6g}"
+    if identity.fits and identity.factor < 0 and "labels" not in identity.subject.roles:
+        message += ": its factor is negative, so it is largest for equal networks"
+    return [finding("negative", f"{message}.")]
 
 
 def _shift(identity: Identity, here: Probe, rows: FloatArray, size: float) -> list[Finding]:
@@ -93,10 +98,17 @@ def _shift(identity: Identity, here: Probe, rows: FloatArray, size: float) -> li
         moved = here._replace(**{name: getattr(here, name) + SHIFT * identity.scale})
         got = subject.rows(moved)
         if _differs(identity, got, rows, size):
-            change = f"from {rows[0]:.6g} to {got[0]:.6g}"
+            worst = int(np.nanargmax(np.abs(got - rows)))
+            change = "from {} to {}".format(*_apart(rows[worst], got[worst]))
             message = f"{SHIFT * identity.scale:g} more on all logits of the {name} changes it"
             found.append(finding("not-shift-invariant", f"{message} {change}."))
     return found
+
+
+def _apart(a: float, b: float) -> tuple[str, str]:
+    """Write two numbers with as many digits as show that they differ, six at least."""
+    pairs = [(f"{a:.{n}g}", f"{b:.{n}g}") for n in range(6, 18)]
+    return next((pair for pair in pairs if pair[0] != pair[1]), pairs[-1])
 
 
 def _permutation(identity: Identity, here: Probe, rows: FloatArray, size: float) -> list[Finding]:

@@ -10,16 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from kd_notes.audit._backends import backends
+from kd_notes.audit._backends import OutputError, backends
 from kd_notes.audit._probes import probe
 from kd_notes.audit._report import Finding, finding
+from kd_notes.audit._signature import find_roles, networks_first, parameters, student_is_first
 from kd_notes.audit._subject import (
     LossError,
     Subject,
     Takes,
-    find_roles,
-    parameters,
-    student_is_first,
 )
 
 USUAL_TEMPERATURE = 4.0  # given to a loss that must be told one, if the caller names none
@@ -35,6 +33,7 @@ def subject_of(
     forms: Sequence[tuple[Takes, Takes]],
 ) -> Subject | Finding:
     """Return the loss with the first backend, shape and form that it accepts, or why none."""
+    loss, gradient = networks_first(loss), gradient and networks_first(gradient)
     roles = find_roles(loss, keywords)
     if missing := _missing(loss, roles):
         message = f"Beside its first two arguments, the logits, it needs {missing}"
@@ -83,26 +82,41 @@ _WRONG_LIBRARY = (TypeError, AttributeError)
 
 
 def _accepted(subject: Subject, forms: Sequence[tuple[Takes, Takes]]) -> Subject | LossError:
-    """Return the loss with the first form of arguments that it accepts, or the first error."""
-    errors = []
+    """Return the loss with the first form of arguments that it accepts, or the first error.
+
+    A form for which it is finite goes first: a logarithm of logits is nan, and no exception.
+    """
+    accepted, errors = [], []
     labels = (False, True) if "labels" in subject.roles else (False,)
     for takes, one_hot in product(forms, labels):
         there = replace(subject, takes=takes, one_hot=one_hot)
         try:
-            there.rows(probe(0, 2))
+            values = there.rows(probe(0, 2))
             there(*probe(0, 3))
         except LossError as error:
             errors.append(error)
         else:
-            return there
-    return errors[0]
+            accepted.append(there)
+            if np.all(np.isfinite(values)):
+                return there
+    return (accepted or errors)[0]
 
 
 def _likely(errors: Mapping[tuple[str, int], LossError]) -> Finding:
+    for (name, _), error in errors.items():
+        if isinstance(error.__cause__, OutputError):
+            return failure(f"On two examples ({name})", error)
     names = list(dict.fromkeys(name for name, _ in errors))
     wrong_library = len(names) > 1 and isinstance(errors[names[0], 2].__cause__, _WRONG_LIBRARY)
     name = names[1 if wrong_library else 0]
-    return finding("crash", f"On two examples ({name}) it raises {errors[name, 2]}")
+    return failure(f"On two examples ({name})", errors[name, 2])
+
+
+def failure(where: str, error: LossError) -> Finding:
+    """Return that it raised an exception, or that it returned no number."""
+    if isinstance(error.__cause__, OutputError):
+        return finding("bad-output", f"{where} {error.__cause__}.")
+    return finding("crash", f"{where} it raises {error}")
 
 
 def check_calls(subject: Subject) -> list[Finding]:
@@ -122,6 +136,22 @@ def _shapes(subject: Subject) -> list[tuple[int, ...]]:
     if subject.axes == 1:
         return [(), (1,), (5,)]
     return [(), (1,), (3,), (3, 5), (3, 1), (3, 1, 5)]
+
+
+def with_mask(subject: Subject) -> tuple[Subject, list[Finding]]:
+    """Return the loss with its mask the other way round, if it takes one so."""
+    other = replace(subject, mask_keeps=False)
+    if "mask" not in subject.roles or _is_seen(subject) or not _is_seen(other):
+        return subject, []
+    message = "Its mask is true for what is left out: where all is true, no logit counts."
+    return other, [finding("inverted-mask", message)]
+
+
+def _is_seen(subject: Subject) -> bool:
+    """Whether the loss is a number that depends on the student."""
+    here, other = probe(0, 2), probe(1, 2)
+    values = subject.rows(here), subject.rows(here._replace(student=other.student))
+    return bool(np.all(np.isfinite(values))) and not np.array_equal(*values)
 
 
 def _changed(subject: Subject) -> list[Finding]:

@@ -37,7 +37,7 @@ def summary(report: Report) -> str:
     text = " × ".join([*factors, _name(report)])
     if report.weights is not None:
         text = f"{_number(report.weights.label)} × cross-entropy on the label + {text}"
-    inside = f" at τ = {_number(report.temperature)}" if report.temperature else ""
+    inside = f" at τ = {_temperature(report)}" if report.temperature else ""
     return f"{text}{inside}, {REDUCED[report.reduction]}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,27 +16,6 @@ from kd_notes.audit._backends import Backend, Gradients
 from kd_notes.audit._probes import Probe
 
 Takes: TypeAlias = Literal["logits", "probabilities", "log_probabilities"]
-
-#: What the third and later parameters are taken for, by their names in lower case.
-ROLES: dict[str, set[str]] = {
-    "temperature": {"temperature", "temp", "tau", "t", "kd_temperature", "kd_temp", "kd_t"},
-    "labels": {"labels", "label", "targets", "target", "hard_labels", "y", "y_true", "gt"},
-    "weight": {
-        "alpha",
-        "weight",
-        "kd_weight",
-        "distil_weight",
-        "distill_weight",
-        "lam",
-        "lambda_",
-    },
-    "mask": {"mask", "attention_mask", "loss_mask", "token_mask"},
-}
-#: What the first two are taken for, by a word of their names: first by the sure ones.
-NETWORKS = (
-    ({"student", "stu", "s"}, {"teacher", "tea", "t"}),
-    ({"pred", "preds", "input", "inputs", "output", "outputs", "logits"}, {"target", "true"}),
-)
 
 
 class LossError(Exception):
@@ -70,6 +48,10 @@ class Subject:
         Of its arguments: 2 for `(N, K)`, 1 for `(K,)`, 3 for `(N, T, K)`.
     one_hot
         Whether it is given the labels as rows of 0 and 1.
+    dtype, precision
+        Of the arrays that it is given, and what it rounds float64 to.
+    mask_keeps
+        Whether its mask is true for what counts, and not for what is left out.
     """
 
     loss: Callable[..., Any]
@@ -83,6 +65,8 @@ class Subject:
     axes: int = 2
     one_hot: bool = False
     dtype: str = "float64"
+    precision: str = "float64"
+    mask_keeps: bool = True
 
     def __call__(
         self,
@@ -149,7 +133,7 @@ class Subject:
         labels = np.zeros(shape[:-1], int) if labels is None else labels
         mask = np.ones(shape[:-1], bool) if mask is None else mask
         found: dict[str, Any] = {"temperature": self.temperature, "weight": self.weight}
-        found["mask"] = self.array(mask, 0)
+        found["mask"] = self.array(mask if self.mask_keeps else ~mask, 0)
         rows = (labels[..., np.newaxis] == np.arange(shape[-1])).astype(float)
         found["labels"] = self.array(rows) if self.one_hot else self.array(labels, 0)
         return {name: found[role] for role, name in self.roles.items() if found[role] is not None}
@@ -176,42 +160,3 @@ def as_forms(takes: Takes | tuple[Takes, Takes]) -> tuple[Takes, Takes]:
     if len(pair) != 2 or not set(pair) <= set(_FORMS):
         raise ValueError(f"takes must be one of {[*_FORMS]}, or two of them; got {takes!r}")
     return pair[0], pair[1]
-
-
-def name_of(loss: Callable[..., Any]) -> str:
-    """Return the name of a function, of one behind a partial, or of an instance's class."""
-    return str(getattr(getattr(loss, "func", loss), "__name__", type(loss).__name__))
-
-
-def parameters(loss: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the parameters of a function, or of a module's `forward`; none if it hides them."""
-    try:
-        found = inspect.signature(getattr(loss, "forward", loss)).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-
-
-def find_roles(loss: Callable[..., Any], named: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameter of each role: the caller's choice, or the first of a known name."""
-    if unknown := set(named) - set(ROLES):
-        raise ValueError(f"keywords must be among {[*ROLES]}; got {sorted(unknown)}")
-    names = [p.name for p in parameters(loss)[2:]]
-    found = {
-        role: next((name for name in names if name.lower() in known), "")
-        for role, known in ROLES.items()
-    }
-    return {role: name for role, name in (found | dict(named)).items() if name}
-
-
-def student_is_first(loss: Callable[..., Any]) -> bool | None:
-    """Return what the names of the first two parameters say of the order, if anything."""
-    names = [set(p.name.lower().split("_")) for p in parameters(loss)[:2]]
-    if len(names) < 2:
-        return None
-    first, second = names
-    for student, teacher in NETWORKS:
-        forward = bool(first & student or second & teacher)
-        if forward != bool(first & teacher or second & student):
-            return forward
-    return None
