@@ -21,8 +21,6 @@ def labels(page):
 
 
 LABELS = {label for page in [*NOTEBOOKS, *(ROOT / "book").glob("*.md")] for label in labels(page)}
-# The exercises prove nothing that later text stands on.
-PROVING = [path for path in NOTEBOOKS if not path.stem.endswith("exercises")]
 
 
 def rows():
@@ -53,7 +51,7 @@ def test_every_section_has_the_number_of_its_chapter():
     assert [label for number, label in numbers if chapters[label] != int(number)] == []
 
 
-@pytest.mark.parametrize("path", PROVING, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_index_leads_to_every_chapter(path):
     assert labels(path) & SECTIONS
 

@@ -64,7 +64,7 @@ def test_what_is_folded_opens_by_keyboard(visit, name):
 
 
 def test_something_is_folded(visit):
-    assert visit("notebooks/15_exercises.html").locator(FOLDED).count() >= 10
+    assert visit("notebooks/01_softmax_and_temperature.html").locator(FOLDED).count() >= 10
 
 
 def test_the_root_leads_to_the_welcome_page(visit, base):
