@@ -411,7 +411,7 @@
       placeBar(parts.gradient.bars[k], 50, x(value));
       const mark = x(gradientLimit[k]);
       const side = value < 0 ? Math.min : Math.max;
-      placeValue(parts.gradient.values[k], 50, side(x(value), mark, 50), shown[k], 6);
+      placeValue(parts.gradient.values[k], value < 0 ? 100 : 0, side(x(value), mark, 50), shown[k], 6);
       set(marks[k], { x1: mark + "%", x2: mark + "%" });
     });
     const [low, , high] = parts.gradient.ticks;
@@ -561,7 +561,5 @@
   });
 
   draw();
-  if (document.readyState === "loading")
-    addEventListener("DOMContentLoaded", () => show(location.hash));
-  else show(location.hash);
+  addEventListener("DOMContentLoaded", () => show(location.hash));
 })();
