@@ -1,280 +1,96 @@
-"""The temperature explorer of the Welcome page: charts that compute in the reader's browser.
+"""The first things on the Welcome page: what happens in distillation, as a picture and to drag.
 
-The formulas below are Vega expressions. The browser evaluates them in float64 for all
-temperatures of the slider at once, whenever a student's logit moves; the loss is the textbook
-formula, which rounding puts off by about 1e-16 times the temperature squared, 1e-10 at the
-last finite temperature. At infinity the numbers are the limits.
+Both show one example, a teacher that takes a cat for a cat and a student that takes it for a dog.
+The picture and what is said below it are made here, from the numbers of `kd_notes`; the explorer
+computes in the reader's browser (`_static/explorer.js`).
 """
 
-import base64
-import io
-import json
-import math
-from pathlib import Path
 from string import Template
 
-import altair as alt
-import matplotlib.pyplot as plt
-import vl_convert
 from IPython.display import HTML
 
-from kd_notes._book.plotting import TEMPERATURES, draw_explorer, temperature_name, use_book_style
+from kd_notes import kd_grad, kd_loss, softmax
 
-TEACHER = [7, 5, 2, 1, 0]
-STUDENT = [4, 6, 1, 2, 0]
-CLASSES = [1, 2, 3, 4, 5]
-AT_FIRST = TEMPERATURES.index(4)
+CLASSES = ["cat", "dog", "fox", "car", "bus"]
+TEACHER = [5.03, 4, 2.2, 0, -1]
+STUDENT = [2, 6, 1, 1, 0]
+TEMPERATURE = 4
 
-INK = "currentColor"  # the theme's color of text, light or dark
-CYCLE = plt.style.library["petroff10"]["axes.prop_cycle"].by_key()["color"]
-COLORS = alt.Scale(domain=CLASSES, range=[CYCLE[k] for k in CLASSES])
-AT_INFINITY = 3.7  # where the axis of log10(temperature) has it
+PICTURE = Template("""\
+<figure class="distillation">
+<svg viewBox="0 0 400 256" role="img" aria-labelledby="distillation-says">
+  <defs><marker id="arrow-head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8"
+    markerHeight="8" markerUnits="userSpaceOnUse" orient="auto">
+    <path d="M0,0 8,4 0,8z" fill="context-stroke"/></marker></defs>
+  <g class="cat"><path d="M13,108 15,88 27,97 Q34,94 41,97 L53,88 55,108 Q56,130 34,133
+    Q12,130 13,108z"/><path d="M26,110v5 M42,110v5 M30,122q4,3 8,0 M4,116l12,2 M4,126l12,-2
+    M64,116l-12,2 M64,126l-12,-2"/></g>
+  <g class="arrow"><path d="M58,94 80,74"/><path d="M58,138 94,168"/><path d="M168,58H196"/>
+    <path d="M153,188H196"/><path d="M324,58 H361 V92"/><path d="M324,188 H355 V156"/></g>
+  <rect class="teacher" x="84" y="18" width="82" height="80" rx="6"/>
+  <text class="name" x="125" y="63">teacher</text>
+  <rect class="student" x="99" y="162" width="52" height="52" rx="6"/>
+  <text class="name" x="125" y="192">student</text>
+  <text x="204" y="12">pᵗ = softmax(zᵗ/τ), τ = $tau</text>$teacher_bars
+  <text x="204" y="142">pˢ = softmax(zˢ/τ)</text>$student_bars
+  <rect class="loss" x="330" y="96" width="64" height="56" rx="6"/>
+  <text class="middle" x="362" y="119">τ² KL</text>
+  <text class="middle" x="362" y="139">= $loss</text>
+  <path class="arrow gradient" d="M374,154 V236 H125 V218"/>
+  <text x="134" y="252">gradient τ (pˢ − pᵗ): cat $cat_gradient, dog +$dog_gradient</text>
+</svg>
+<figcaption id="distillation-says">The teacher gives <i>cat</i> the probability $cat and
+<i>dog</i> $dog, and at temperature $tau what is drawn. The gradient goes to the student alone; a
+step against it raises the logit of <i>cat</i> and lowers that of <i>dog</i>.</figcaption>
+</figure>""")
 
-STILL_ALT = (
-    "Three charts at temperature 4. The teacher prefers class 1, the student class 2; the"
-    " gradient lowers class 2 and raises class 1. The loss times the temperature squared runs"
-    " from 0 at low temperatures to its limit, inside a corridor that closes onto it."
-)
+BAR = """
+  <text x="204" y="{y}">{name}</text>
+  <rect class="{network}" x="230" y="{top}" width="{width:.1f}" height="11"/>
+  <text x="{end:.1f}" y="{y}">{p:.2f}</text>"""
+
+EXPLORER = """\
+<link rel="stylesheet" href="../_static/explorer.css">
+<div class="explorer" id="explorer" role="group" aria-label="Explorer"
+  data-classes="{classes}" data-teacher="{teacher}" data-student="{student}"></div>
+<noscript><p>The explorer, which stands here, needs JavaScript.</p></noscript>
+<script src="../_static/explorer.js"></script>"""
 
 
-def vega_list(values):
-    return "[" + ", ".join("1/0" if value == math.inf else str(value) for value in values) + "]"
-
-
-def explored(chart):
-    """Give a chart its data: a row for each temperature and class, as the sliders stand."""
-    sliders = [alt.param(name="position", value=AT_FIRST, bind=slider("position"))]
-    for k, logit in zip(CLASSES, STUDENT, strict=True):
-        sliders.append(alt.param(name=f"student_{k}", value=logit, bind=slider(f"student-{k}")))
-    chart = chart.properties(data=alt.Data(values=[{"class": CLASSES, "z_t": TEACHER}]))
-    for step in (each_temperature, probabilities, losses, gradients, sandwich):
-        chart = step(chart)
-    return chart.add_params(*sliders)
-
-
-def slider(name):
-    return alt.BindDirect(element=f"#explorer-{name}", event="input")
-
-
-def each_temperature(chart):
-    return (
-        chart.transform_calculate(
-            temperature=vega_list(TEMPERATURES),
-            place=f"sequence({len(TEMPERATURES)})",
-            z_s="[" + ", ".join(f"toNumber(student_{k})" for k in CLASSES) + "]",
+def bars(network, probabilities, top):
+    """Return a bar for each class, with its name and its probability."""
+    return "".join(
+        BAR.format(
+            name=name,
+            network=network,
+            p=p,
+            top=top + 16 * row,
+            y=top + 16 * row + 10,
+            width=130 * p,
+            end=234 + 130 * p,
         )
-        .transform_flatten(["temperature", "place"], as_=["tau", "place"])
-        .transform_flatten(["class", "z_s", "z_t"])
+        for row, (name, p) in enumerate(zip(CLASSES, probabilities, strict=True))
     )
 
 
-def probabilities(chart):
-    return (
-        chart.transform_calculate(
-            exp_s="exp(datum.z_s / datum.tau)",
-            exp_t="exp(datum.z_t / datum.tau)",
-        )
-        .transform_joinaggregate(sum_s="sum(exp_s)", sum_t="sum(exp_t)", groupby=["place"])
-        .transform_calculate(
-            p_s="datum.exp_s / datum.sum_s",
-            p_t="datum.exp_t / datum.sum_t",
-        )
-    )
-
-
-def losses(chart):
-    """Return Eq. 8 times the temperature squared as `kd`, and Eq. 12 as `limit`."""
-    return (
-        chart.transform_calculate(
-            D="datum.z_s - datum.z_t",
-            log_p_s="datum.z_s / datum.tau - log(datum.sum_s)",
-            log_p_t="datum.z_t / datum.tau - log(datum.sum_t)",
-        )
-        .transform_calculate(kl_term="datum.p_t * (datum.log_p_t - datum.log_p_s)")
-        .transform_joinaggregate(
-            kl="sum(kl_term)",
-            mean_D="mean(D)",
-            variance="variancep(D)",
-            groupby=["place"],
-        )
-        .transform_calculate(limit="datum.variance / 2")
-        .transform_calculate(
-            kd="isFinite(datum.tau) ? pow(datum.tau, 2) * datum.kl : datum.limit",
-        )
-    )
-
-
-def gradients(chart):
-    """Return Eq. 10 times the temperature squared, and Eq. 11 as its limit."""
-    return chart.transform_calculate(
-        gradient_limit=f"(datum.D - datum.mean_D) / {len(CLASSES)}",
-    ).transform_calculate(
-        gradient="isFinite(datum.tau) ? datum.tau * (datum.p_s - datum.p_t)"
-        " : datum.gradient_limit",
-    )
-
-
-def sandwich(chart):
-    """Return the two sides of Proposition 4, the upper one also cut off for the picture."""
-    ends = {f"{end}_{x}": f"{end}({x})" for end in ("min", "max") for x in ("z_s", "z_t", "D")}
-    return (
-        chart.transform_joinaggregate(**ends, groupby=["place"])
-        .transform_calculate(
-            R="max(datum.max_z_s - datum.min_z_s, datum.max_z_t - datum.min_z_t)",
-            top="max(pow(datum.max_D - datum.min_D, 2) / 8 * 1.15, 0.1)",
-        )
-        .transform_calculate(
-            low="exp(-datum.R / datum.tau) * datum.limit",
-            high="exp(datum.R / datum.tau) * datum.limit",
-        )
-        .transform_calculate(high_in_view="min(datum.high, datum.top)")
-    )
-
-
-def at_the_slider(chart):
-    return chart.transform_filter("datum.place == position")
-
-
-def class_axis():
-    narrow_gaps = alt.Scale(paddingInner=0.12, paddingOuter=0.06)
-    return alt.X("class:O", axis=alt.Axis(labelAngle=0), scale=narrow_gaps)
-
-
-def class_color():
-    return alt.Color("class:O", scale=COLORS, legend=None)
-
-
-def probability_chart():
-    bars = alt.Chart().encode(
-        class_axis(),
-        alt.XOffset("network:O", sort=["teacher", "student"]),
-        alt.Y("p:Q", title="probability", scale=alt.Scale(domain=[0, 1])),
-    )
-    faint_and_full = alt.Scale(domain=["teacher", "student"], range=[0.3, 1])
-    layers = alt.layer(
-        bars.mark_bar(stroke=INK).encode(
-            class_color(),
-            alt.FillOpacity("network:O", scale=faint_and_full, legend=None),
-        ),
-        bars.mark_text(dy=-6, fontSize=9).encode(text=alt.Text("p:Q", format=".2f")),
-    )
-    return (
-        at_the_slider(explored(layers))
-        .transform_calculate(teacher="datum.p_t", student="datum.p_s")
-        .transform_fold(["teacher", "student"], as_=["network", "p"])
-        .properties(
-            height=160,
-            description="Bars: the probabilities that teacher and student give each class.",
-        )
-    )
-
-
-def gradient_chart():
-    chart = alt.Chart().encode(class_axis())
-    gradient = alt.Y("gradient:Q", title="τ (pˢ − pᵗ)", axis=alt.Axis(minExtent=40))
-    layers = alt.layer(
-        chart.mark_bar(stroke=INK).encode(gradient, class_color()),
-        chart.mark_tick(color=INK, thickness=3, opacity=1).encode(alt.Y("gradient_limit:Q")),
-        chart.mark_text().encode(text=alt.Text("gradient:Q", format=".3f"), y=alt.value(-8)),
-    )
-    return at_the_slider(explored(layers)).properties(
-        height=190,
-        description="Bars: the gradient of the loss times the temperature squared, with respect to"
-        " each logit of the student, and a mark at the limit of each.",
-    )
-
-
-def loss_chart():
-    ticks = alt.Axis(
-        values=[-1, 0, 1, 2, 3, AT_INFINITY],
-        labelExpr=f"datum.value == {AT_INFINITY} ? '∞' : pow(10, datum.value)",
-        title="temperature τ",
-    )
-    across = alt.X("across:Q", axis=ticks, scale=alt.Scale(domain=[-1, 3.8]))
-    height = alt.Y("kd:Q", title="τ² KD", axis=alt.Axis(minExtent=40), scale=alt.Scale(nice=False))
-    chart = alt.Chart().encode(across)
-    here = at_the_slider(chart)
-    layers = alt.layer(
-        chart.mark_area(color=INK, opacity=0.2).encode(alt.Y("low:Q"), alt.Y2("high_in_view:Q")),
-        chart.mark_line(color=INK, strokeWidth=1, strokeDash=[4, 4]).encode(alt.Y("limit:Q")),
-        chart.mark_line(color=CYCLE[0]).encode(height),
-        here.mark_rule(color=INK),
-        here.mark_point(color=INK, fill=CYCLE[0], opacity=1, size=80).encode(height),
-        here.mark_text(align="left", fontSize=12, lineBreak="|", lineHeight=16).encode(
-            x=alt.value(0), y=alt.value(-26), text="numbers:N"
-        ),
-    )
-    return (
-        explored(layers)
-        .transform_filter("datum.class == 1")
-        .transform_calculate(
-            across=f"isFinite(datum.tau) ? log(datum.tau) / LN10 : {AT_INFINITY}",
-            numbers="format(datum.low, '.4f') + ' ≤ ' + format(datum.kd, '.4f') + ' ≤ '"
-            " + format(datum.high, datum.high < 1e4 ? '.4f' : '.1e')"
-            " + '|the limit: ' + format(datum.limit, '.4f')",
-        )
-        .properties(
-            height=170,
-            description="Curve: the loss times the temperature squared, at all temperatures,"
-            " between the two sides of Proposition 4, which close onto its limit.",
-        )
-    )
-
-
-def look(chart):
-    chart = chart.properties(width="container", background="transparent")
-    return chart.configure(
-        font="sans-serif",
-        axis=alt.AxisConfig(
-            labelColor=INK,
-            titleColor=INK,
-            domainColor=INK,
-            tickColor=INK,
-            labelFontSize=12,
-            titleFontSize=12,
-            titleFontWeight="normal",
-            grid=False,
-        ),
-        text=alt.MarkConfig(color=INK, fontSize=11),
-        view=alt.ViewConfig(stroke=None),
-    ).to_dict()
-
-
-def still_picture():
-    """Return the explorer as it starts, drawn from the numbers of `kd_notes`, for `src`."""
-    use_book_style()
-    figure = draw_explorer(STUDENT, TEACHER, TEMPERATURES[AT_FIRST])
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    plt.close(figure)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def slider_row(k, logit):
-    name = f"explorer-student-{k}"
-    return (
-        f'<div class="explorer-slider"><label for="{name}">class {k}</label>'
-        f'<input type="range" id="{name}" min="-2" max="10" step="0.1" value="{logit}">'
-        f'<output for="{name}"></output></div>'
-    )
+def picture():
+    """Return what happens in distillation as HTML: a drawing, and what it shows."""
+    p_t, p_s = softmax(TEACHER, TEMPERATURE), softmax(STUDENT, TEMPERATURE)
+    gradient = kd_grad(STUDENT, TEACHER, TEMPERATURE)
+    sharp = softmax(TEACHER)
+    values = {
+        "loss": kd_loss(STUDENT, TEACHER, TEMPERATURE),
+        "cat_gradient": gradient[0],
+        "dog_gradient": gradient[1],
+        "cat": sharp[0],
+        "dog": sharp[1],
+    }
+    texts = {name: f"{value:.2f}".replace("-", "−") for name, value in values.items()}
+    drawn = {"teacher_bars": bars("teacher", p_t, 20), "student_bars": bars("student", p_s, 150)}
+    return HTML(PICTURE.substitute(texts, **drawn, tau=TEMPERATURE))
 
 
 def explorer():
-    """Return the explorer as HTML that asks nobody for anything."""
-    charts = {
-        "probabilities": probability_chart(),
-        "gradients": gradient_chart(),
-        "losses": loss_chart(),
-    }
-    page = Template(Path(__file__).with_suffix(".html").read_text()).substitute(
-        still_picture=still_picture(),
-        still_alt=STILL_ALT,
-        last=len(TEMPERATURES) - 1,
-        at_first=AT_FIRST,
-        teacher=", ".join(map(str, TEACHER)),
-        student_sliders="\n".join(map(slider_row, CLASSES, STUDENT)),
-        bundle=vl_convert.javascript_bundle(),
-        temperatures=json.dumps([temperature_name(x) for x in TEMPERATURES]),
-        charts=json.dumps({name: look(chart) for name, chart in charts.items()}),
-    )
-    return HTML(page)
+    """Return the explorer as HTML."""
+    texts = {"classes": CLASSES, "teacher": TEACHER, "student": STUDENT}
+    return HTML(EXPLORER.format(**{key: ",".join(map(str, x)) for key, x in texts.items()}))

@@ -16,14 +16,13 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for theme in ("light", "dark"):
             page = browser.new_page(
-                viewport={"width": 1280, "height": 1060},  # all three charts fit
+                viewport={"width": 1280, "height": 1250},  # all of the explorer fits
                 color_scheme=theme,
                 reduced_motion="reduce",  # without smooth scrolling, which may not finish
             )
-            page.goto(PAGE.as_uri() + "#see-it-for-yourself")
+            page.goto(PAGE.as_uri())
             page.evaluate("async () => { await window.MathJax?.startup.promise }")
             page.evaluate("async () => { await document.fonts.ready }")
-            page.locator("#see-it-for-yourself").evaluate("section => section.scrollIntoView()")
             file = ROOT / "book" / f"picture-{theme}.png"
             page.screenshot(path=file, animations="disabled")
         browser.close()

@@ -122,7 +122,8 @@ def target(path, link):
         return None
     if not parts.fragment:
         return file
-    return parsed(file).find(id=unquote(parts.fragment))
+    name, _, _ = unquote(parts.fragment).partition("?")  # what follows is the explorer's state
+    return parsed(file).find(id=name)
 
 
 def dangling(path):

@@ -110,12 +110,17 @@ def dangling(tmp_path):
     return dangling
 
 
-@pytest.mark.parametrize("link", ["other.html", "other.html#there", "#here", "https://a.b/#c"])
+@pytest.mark.parametrize(
+    "link", ["other.html", "other.html#there", "#here", "#here?a=b", "https://a.b/#c"]
+)
 def test_a_good_link_passes(dangling, link):
     assert dangling(f'<a id="here" href="{link}">a link</a>') == []
 
 
-@pytest.mark.parametrize("link", ["absent.html", "other.html#absent", "#absent", "absent.png"])
+ABSENT = ["absent.html", "other.html#absent", "#absent", "#absent?a=b", "absent.png"]
+
+
+@pytest.mark.parametrize("link", ABSENT)
 def test_a_dangling_link_is_found(dangling, link):
     assert dangling(f'<a href="{link}">a link</a>') == [link]
     assert dangling(f'<img src="{link}">') == [link]

@@ -6,7 +6,6 @@ from built import OTHERS, PAGES, SITE
 
 MB = 10**6
 MATHJAX = SITE / "_static" / "tex-svg.js"
-WITH_EXPLORER = "book/intro.html"
 
 
 def size(files):
@@ -22,7 +21,7 @@ def test_the_site_without_mathjax_is_below_14_megabytes():
 def test_a_page_and_its_pictures_are_below_1_megabyte(name):
     sources = {tag["src"] for tag in checks.parsed(SITE / name).select("[src]")}
     own = {checks.target(SITE / name, source) for source in sources if "_images/" in source}
-    assert size({SITE / name, *own}) < (1.5 * MB if name == WITH_EXPLORER else MB)
+    assert size({SITE / name, *own}) < MB
 
 
 def test_mathjax_is_one_file():
