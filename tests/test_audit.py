@@ -24,7 +24,16 @@ ROOT = Path(kd_notes.__file__).parents[1]
 HARMLESS = {"choice", "unknown"}
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Of each divergence, one temperature is enough for a quick look.
+        pytest.param(
+            name, marks=[pytest.mark.slow] if name.endswith(("_at_4", "_at_1000")) else []
+        )
+        for name in LOSSES
+    ],
+)
 def test_what_was_planted_is_found_and_nothing_else(name):
     missed, invented, wrong = differences(name)
     assert (missed, invented, wrong) == (set(), set(), {})

@@ -154,11 +154,13 @@ def test_the_promise_is_kept_for_many_classes(temperature, dtype, rng):
         assert_promise(*example(kind, 1500, temperature, dtype, rng), temperature)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "temperature"), [(np.float32, 1e6), (np.float64, 4.0)])
 def test_the_promise_is_kept_for_a_hundred_thousand_classes(dtype, temperature, rng):
     assert_promise(*example("random", 100_000, temperature, dtype, rng), temperature)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_classes", "logit", "temperature"),
     [(1_800, 4.152338027954102, 1.0), (95_000, 162.55934143066406, 20.0)],
@@ -179,6 +181,7 @@ def test_the_promise_is_kept_where_the_rounding_of_an_exponential_weighs_most():
     assert_promise(student, teacher, 1.0)
 
 
+@pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize(
     ("counts", "student", "teacher"),
