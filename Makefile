@@ -22,7 +22,8 @@ SELECT := -m "not slow"
 # Each chapter is run by a new process, which would compile SymPy anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book executed-book test site-test lint check links torch lab serve bench audit notebooks clean
+.PHONY: book executed-book test coverage site-test lint check links torch lab serve bench
+.PHONY: wheel audit notebooks clean
 .DELETE_ON_ERROR:
 
 # With the outputs that are stored in the chapters, which `make test` compares with new ones.
@@ -42,6 +43,10 @@ test: $(VENV)/has-test
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 	    $(BIN)/python -m pytest -n auto --dist loadfile $(SELECT)
 
+# The notebooks' cells are run by other processes, which are not measured.
+coverage: $(VENV)/has-test
+	$(MAKE) test SELECT="tests kd_notes --cov"
+
 site-test: $(VENV)/has-site
 	$(BIN)/python -m pytest tests/site
 
@@ -49,6 +54,7 @@ lint: $(VENV)/has-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet .
 
 # One after the other: the site is built from clean, so that no old page hides a warning.
 check:
@@ -58,6 +64,7 @@ check:
 	$(MAKE) test SELECT=
 	$(MAKE) site-test
 
+# The addresses of other sites that the book links to; it needs a network.
 links: $(VENV)/has-book
 	$(BIN)/jupyter-book build . --builder linkcheck --path-output _build/links
 
@@ -73,6 +80,15 @@ serve: book
 bench: $(VENV)/has-bench
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/figures.py
+
+# The distributions, and a look at whether the library needs more than NumPy.
+wheel: $(VENV)/has-release
+	rm -rf dist
+	$(BIN)/python -m build
+	$(PYTHON) -m venv --clear _build/alone
+	_build/alone/bin/python -m pip install --quiet dist/*.whl
+	_build/alone/bin/python -I -c "import importlib.metadata as m, kd_notes.audit as _; \
+	    assert {d.name for d in m.distributions()} - {'pip', 'setuptools'} == {'kd-notes', 'numpy'}"
 
 # In an environment of its own: some of these libraries want other versions of each other.
 audit: .venv-audit/installed
@@ -92,7 +108,7 @@ notebooks: $(VENV)/has-chapters
 	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams $(CHAPTER)
 
 clean:
-	rm -rf _build $(VENV) .venv-audit
+	rm -rf _build dist $(VENV) .venv-audit
 
 # The groups of pyproject.toml, each when a target asks for it.
 $(VENV)/has-%: pyproject.toml constraints.txt | $(BIN)/python
