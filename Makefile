@@ -17,7 +17,8 @@ SITE := _build/html
 BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 TORCH = $(wildcard $(VENV)/lib/*/site-packages/torch)
 CHAPTER = $(filter-out $(if $(TORCH),,%_in_pytorch.ipynb),$(wildcard notebooks/*.ipynb))
-SELECT := -m "not slow"
+# The networks of one chapter are trained for a minute.
+SELECT := -m "not slow" --ignore-glob "*_distilling_a_network.ipynb"
 
 # Each chapter is run by a new process, which would compile SymPy anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -38,10 +39,11 @@ executed-book: $(VENV)/has-book $(VENV)/has-chapters
 	    > .executed.yml
 	$(BUILD) --config .executed.yml
 
-# One file after the other in each process; threads of several processes would wait for another.
+# One file after the other in each process, the long ones first; threads of several processes would wait for another.
 test: $(VENV)/has-test
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
-	    $(BIN)/python -m pytest -n auto --dist loadfile $(SELECT)
+	    $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+	    $(SELECT)
 
 # The notebooks' cells are run by other processes, which are not measured.
 coverage: $(VENV)/has-test

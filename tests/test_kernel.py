@@ -147,6 +147,7 @@ def test_the_promise_is_kept(kind, temperature, dtype, rng):
         assert_promise(*example(kind, num_classes, temperature, dtype, rng), temperature)
 
 
+@pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize("temperature", [0.5, 4.0, 1e4, np.inf])
 def test_the_promise_is_kept_for_many_classes(temperature, dtype, rng):
@@ -325,6 +326,7 @@ def test_batches_that_are_no_matrix_are_the_same_to_the_bit(temperature, rng):
     assert_array_equal(loss, kd_loss(*turned, temperature))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [4.0, 1e4])
 @pytest.mark.parametrize(
     ("shape", "dtype"),
