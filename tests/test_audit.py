@@ -24,10 +24,8 @@ ROOT = Path(kd_notes.__file__).parents[1]
 HARMLESS = {"choice", "unknown"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if "_at_" in name else []) for name in LOSSES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSSES)
 def test_what_was_planted_is_found_and_nothing_else(name):
     missed, invented, wrong = differences(name)
     assert (missed, invented, wrong) == (set(), set(), {})
