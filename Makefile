@@ -7,61 +7,90 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+ifeq ($(shell command -v uv 2>/dev/null),)
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
+else
+INSTALL := uv pip install --quiet --python $(BIN)/python
+endif
+INSTALL += --constraint constraints.txt
 SITE := _build/html
-READ := $(wildcard kd_notes/*.py kd_notes/*/*.py kd_notes/_book/fonts/*.ttf book/explorer.*)
-READ += benchmarks/results.json audits/results.json
+BUILD := $(BIN)/jupyter-book build . --all -W -n --keep-going
 TORCH = $(wildcard $(VENV)/lib/*/site-packages/torch)
 CHAPTER = $(filter-out $(if $(TORCH),,%_in_pytorch.ipynb),$(wildcard notebooks/*.ipynb))
+# The networks of one chapter are trained for a minute.
+SELECT := -m "not slow" --ignore-glob "*_distilling_a_network.ipynb"
 
-.PHONY: book test site-test lint check torch lab serve bench audit notebooks clean
+# Each chapter is run by a new process, which would compile SymPy anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: book executed-book test coverage site-test lint check links torch lab serve bench
+.PHONY: wheel audit notebooks clean
 .DELETE_ON_ERROR:
 
-book: $(VENV)/installed _build/sources
-	$(BIN)/jupyter-book build . --all -W -n --keep-going
+# With the outputs that are stored in the chapters, which `make test` compares with new ones.
+book: $(VENV)/has-book
+	@echo "Building the site from the stored outputs: about half a minute ..."
+	$(BUILD)
 	@echo "Open $(CURDIR)/$(SITE)/index.html"
 
-# The cached executions know the notebooks but not what those read, so a change
-# of the code, the benchmarks or the environment empties the cache.
-_build/sources: $(READ) constraints.txt pyproject.toml
-	rm -rf _build
-	mkdir _build
-	touch $@
+# With the outputs of a new run, whatever is stored. This is what CI publishes.
+executed-book: $(VENV)/has-book $(VENV)/has-chapters
+	sed 's|notebooks/[*].ipynb|$(if $(TORCH),none,notebooks/*_in_pytorch.ipynb)|' _config.yml \
+	    > .executed.yml
+	$(BUILD) --config .executed.yml
 
-# One file after the other in each process; threads of several processes would wait for another.
-test: $(VENV)/installed
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+# One file after the other in each process, the long ones first; threads of several processes would wait for another.
+test: $(VENV)/has-test
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+	    $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \
+	    $(SELECT)
 
-site-test: $(VENV)/installed
+# The notebooks' cells are run by other processes, which are not measured.
+coverage: $(VENV)/has-test
+	$(MAKE) test SELECT="tests kd_notes --cov"
+
+site-test: $(VENV)/has-site
 	$(BIN)/python -m pytest tests/site
 
-lint: $(VENV)/installed
+lint: $(VENV)/has-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet .
 
 # One after the other: the site is built from clean, so that no old page hides a warning.
 check:
 	$(MAKE) lint
 	rm -rf _build
-	$(MAKE) book
-	$(MAKE) test
+	$(MAKE) executed-book
+	$(MAKE) test SELECT=
 	$(MAKE) site-test
 
-torch: $(VENV)/installed
+# The addresses of other sites that the book links to; it needs a network.
+links: $(VENV)/has-book
+	$(BIN)/jupyter-book build . --builder linkcheck --path-output _build/links
+
+torch: $(BIN)/python
 	$(INSTALL) --editable ".[torch]"
 
-lab: $(VENV)/installed
-	$(INSTALL) --editable ".[lab]"
+lab: $(VENV)/has-lab
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 serve: book
 	$(BIN)/python -m http.server --bind localhost --directory $(SITE) 8000
 
-bench: $(VENV)/installed
-	$(INSTALL) --editable ".[bench]"
+bench: $(VENV)/has-bench
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/figures.py
+
+# The distributions, and a look at whether the library needs more than NumPy.
+wheel: $(VENV)/has-release
+	rm -rf dist
+	$(BIN)/python -m build
+	$(PYTHON) -m venv --clear _build/alone
+	_build/alone/bin/python -m pip install --quiet dist/*.whl
+	_build/alone/bin/python -I -c "import importlib.metadata as m, kd_notes.audit as _; \
+	    assert {d.name for d in m.distributions()} - {'pip', 'setuptools'} == {'kd-notes', 'numpy'}"
 
 # In an environment of its own: some of these libraries want other versions of each other.
 audit: .venv-audit/installed
@@ -75,15 +104,22 @@ audit: .venv-audit/installed
 
 # Run the chapters, or one, and store their outputs, as they are committed. A second pass joins
 # printed text that arrived in several pieces; in the first pass this would precede the run.
-notebooks: $(VENV)/installed
+notebooks: $(VENV)/has-chapters
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute \
 	    --ExecutePreprocessor.record_timing=False $(CHAPTER)
 	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams $(CHAPTER)
 
 clean:
-	rm -rf _build $(VENV) .venv-audit
+	rm -rf _build dist $(VENV) .venv-audit
 
-$(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --editable ".[book,test,site,lint]"
+# The groups of pyproject.toml, each when a target asks for it.
+$(VENV)/has-%: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing the packages of the group '$*' into $(VENV) ..."
+	$(INSTALL) --editable . --group $*
 	touch $@
+
+# The pip that Python 3.11 to 3.13 bring knows no groups.
+$(BIN)/python:
+	@echo "Making an environment in $(VENV) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) pip

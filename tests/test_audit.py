@@ -24,6 +24,7 @@ ROOT = Path(kd_notes.__file__).parents[1]
 HARMLESS = {"choice", "unknown"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_was_planted_is_found_and_nothing_else(name):
     missed, invented, wrong = differences(name)
@@ -85,6 +86,7 @@ def _masked(loss):
     return masked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["is_right", "is_renyi_of_order_2", "has_free_weights"])
 def test_an_audit_takes_less_than_ten_seconds_of_one_core(name):
     start = time.process_time()

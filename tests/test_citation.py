@@ -1,5 +1,6 @@
-"""What the pages say about citing is what `CITATION.cff` says."""
+"""The library, `CITATION.cff`, the pages and the changelog name one version and one date."""
 
+import re
 from pathlib import Path
 
 import yaml
@@ -22,3 +23,11 @@ def test_footer_cites_what_the_citation_file_holds():
 def test_citation_has_the_version_of_the_library():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == kd_notes.__version__
+
+
+def test_the_newest_version_in_the_changelog_is_that_of_the_library():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    first, *released = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    newest = first if first != "Unreleased" else next(iter(released), None)
+    # Before the first release there is nothing but what is unreleased.
+    assert newest in (None, f"{kd_notes.__version__} - {citation['date-released']}")

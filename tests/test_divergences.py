@@ -122,6 +122,7 @@ def test_the_promise_is_kept(divergence, temperature, dtype, rng):
         assert_promise(divergence, z.astype(dtype), v.astype(dtype), temperature, kind)
 
 
+@pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize("divergence", [ReverseKL(), *MIXTURES, Alpha(0.5)], ids=str)
 def test_the_promise_is_kept_for_many_classes(divergence, dtype, rng):

@@ -147,6 +147,7 @@ def test_the_promise_is_kept(kind, temperature, dtype, rng):
         assert_promise(*example(kind, num_classes, temperature, dtype, rng), temperature)
 
 
+@pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize("temperature", [0.5, 4.0, 1e4, np.inf])
 def test_the_promise_is_kept_for_many_classes(temperature, dtype, rng):
@@ -154,11 +155,13 @@ def test_the_promise_is_kept_for_many_classes(temperature, dtype, rng):
         assert_promise(*example(kind, 1500, temperature, dtype, rng), temperature)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "temperature"), [(np.float32, 1e6), (np.float64, 4.0)])
 def test_the_promise_is_kept_for_a_hundred_thousand_classes(dtype, temperature, rng):
     assert_promise(*example("random", 100_000, temperature, dtype, rng), temperature)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_classes", "logit", "temperature"),
     [(1_800, 4.152338027954102, 1.0), (95_000, 162.55934143066406, 20.0)],
@@ -179,6 +182,7 @@ def test_the_promise_is_kept_where_the_rounding_of_an_exponential_weighs_most():
     assert_promise(student, teacher, 1.0)
 
 
+@pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize(
     ("counts", "student", "teacher"),
@@ -322,6 +326,7 @@ def test_batches_that_are_no_matrix_are_the_same_to_the_bit(temperature, rng):
     assert_array_equal(loss, kd_loss(*turned, temperature))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [4.0, 1e4])
 @pytest.mark.parametrize(
     ("shape", "dtype"),

@@ -4,66 +4,137 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
+import nbformat
 import pytest
+import yaml
 from chapters import ROOT
 
-READ = [
-    "kd_notes/_kernel.py",
-    "kd_notes/_book/symbolic.py",
-    "kd_notes/torch/_soft_loss.py",
-    "kd_notes/_book/fonts/NotesSans-Regular.ttf",
-    "book/explorer.py",
-    "benchmarks/results.json",
-    "audits/results.json",
-]
+from kd_notes import kd_loss
+
+GROUPS = ["book", "chapters", "lint", "site", "test"]
 
 
 @pytest.fixture
-def built(tmp_path):
-    """A copy of the project in which everything has been made, at time 1."""
-    for file in ["Makefile", "pyproject.toml", "constraints.txt"]:
+def made(tmp_path):
+    """A copy of the project's rules in which everything is installed."""
+    for file in ["Makefile", "pyproject.toml", "constraints.txt", "_config.yml"]:
         shutil.copy(ROOT / file, tmp_path)
-    for file in [*READ, ".venv/installed", "_build/sources"]:
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file).touch()
-    for file in tmp_path.rglob("*"):
-        os.utime(file, (1, 1))
+        os.utime(tmp_path / file, (1, 1))
+    for file in ["bin/python", *(f"has-{group}" for group in GROUPS)]:
+        (tmp_path / ".venv" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / ".venv" / file).touch()
+    (tmp_path / "notebooks").mkdir()
+    for chapter in ["01_softmax.ipynb", "12_in_pytorch.ipynb"]:
+        (tmp_path / "notebooks" / chapter).touch()
     return tmp_path
+
+
+def install_pytorch(folder):
+    (folder / ".venv/lib/python3.11/site-packages/torch").mkdir(parents=True)
 
 
 def commands(folder, *targets):
     """What make would run."""
-    make = ["make", "--dry-run", "--directory", str(folder), *targets]
+    make = ["make", "--dry-run", "--no-print-directory", "--directory", str(folder), *targets]
     return subprocess.run(make, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_site_is_built_from_the_cache_if_nothing_changed(built):
-    assert "jupyter-book build" in commands(built, "book")
-    assert "rm -rf _build" not in commands(built, "book")
+def executed_config(folder):
+    """The settings with which `make check` builds the site."""
+    [command] = re.findall(r"sed .*\\\n.*", commands(folder, "executed-book"))
+    subprocess.run(command, shell=True, cwd=folder, check=True)
+    return yaml.safe_load((folder / ".executed.yml").read_text())
 
 
-@pytest.mark.parametrize("file", [*READ, "constraints.txt", "pyproject.toml"])
-def test_a_change_empties_the_cache(built, file):
-    os.utime(built / file, (2, 2))
-    assert "rm -rf _build" in commands(built, "book")
+def test_the_quick_site_runs_no_chapter():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    assert config["execute"]["exclude_patterns"] == ["notebooks/*.ipynb"]
 
 
-@pytest.fixture
-def chapters(built):
-    (built / "notebooks").mkdir()
-    for chapter in ["01_softmax.ipynb", "12_in_pytorch.ipynb"]:
-        (built / "notebooks" / chapter).touch()
-    return built
+def test_the_published_site_runs_every_chapter(made):
+    install_pytorch(made)
+    config = executed_config(made)["execute"]
+    assert (config["execute_notebooks"], config["exclude_patterns"]) == ("force", ["none"])
 
 
-def test_the_chapter_for_pytorch_is_run_only_where_it_is_installed(chapters):
-    assert "notebooks/01_softmax.ipynb" in commands(chapters, "notebooks")
-    assert "in_pytorch" not in commands(chapters, "notebooks")
-    (chapters / ".venv/lib/python3.11/site-packages/torch").mkdir(parents=True)
-    assert "notebooks/12_in_pytorch.ipynb" in commands(chapters, "notebooks")
+def test_the_published_site_differs_from_the_quick_one_in_nothing_else(made):
+    executed, quick = executed_config(made), yaml.safe_load((ROOT / "_config.yml").read_text())
+    assert executed["execute"].pop("exclude_patterns") == ["notebooks/*_in_pytorch.ipynb"]
+    del quick["execute"]["exclude_patterns"]
+    assert executed == quick
 
 
-def test_one_chapter_can_be_chosen(chapters):
-    run = commands(chapters, "notebooks", "CHAPTER=notebooks/12_new.ipynb")
+def test_what_is_published_was_built_from_clean_by_a_run_and_passed_every_test(made):
+    steps = r"rm -rf _build$|jupyter-book build .*|-m pytest.*"
+    run = commands(made, "check").replace("\\\n", "")
+    assert [" ".join(step.split()) for step in re.findall(steps, run, re.MULTILINE)] == [
+        "rm -rf _build",
+        "jupyter-book build . --all -W -n --keep-going --config .executed.yml",
+        "-m pytest -n auto --dist loadfile --no-loadscope-reorder",
+        "-m pytest tests/site",
+    ]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
+    assert jobs["publish"]["needs"] == "check"
+    assert [step["run"] for step in jobs["check"]["steps"] if "run" in step] == [".ci/run"]
+    assert (ROOT / ".ci" / "run").read_text().endswith("make check\n")
+
+
+@pytest.mark.slow
+def test_a_changed_library_fails_with_the_numbers_that_are_stored(tmp_path):
+    shutil.copytree(ROOT / "kd_notes", tmp_path / "kd_notes")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    stored = nbformat.v4.new_output(
+        "execute_result",
+        {"text/plain": repr(kd_loss([1.0, 2.0], [3.0, 1.0]))},
+        execution_count=1,
+    )
+    cell = nbformat.v4.new_code_cell(
+        "from kd_notes import kd_loss\nkd_loss([1.0, 2.0], [3.0, 1.0])",
+        execution_count=1,
+        outputs=[stored],
+    )
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "chapter.ipynb")
+    assert compared(tmp_path) == (0, 0)
+    with (tmp_path / "kd_notes" / "__init__.py").open("a") as library:
+        library.write("kd_loss = lambda *args, was=kd_loss: was(*args) * (1 + 1e-12)\n")
+    assert compared(tmp_path) == (1, 1)
+
+
+def compared(folder):
+    """Run a chapter with the library beside it; return the status and the cells that differ."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "chapter.ipynb"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    return run.returncode, run.stdout.count("Cell outputs differ")
+
+
+def test_a_target_installs_what_it_needs_and_no_more(made):
+    for target, groups in [("book", {"book"}), ("test", {"test"}), ("lint", {"lint"})]:
+        os.utime(made / "pyproject.toml")
+        (made / ".venv" / f"has-{target}").unlink()
+        assert set(re.findall(r"--group (\w+)", commands(made, target))) == groups
+
+
+@pytest.mark.parametrize("file", ["constraints.txt", "pyproject.toml"])
+def test_a_changed_version_is_installed(made, file):
+    assert "--group" not in commands(made, "book", "test")
+    os.utime(made / file, (2**32, 2**32))
+    assert "--group book" in commands(made, "book", "test")
+
+
+def test_the_chapter_for_pytorch_is_run_only_where_it_is_installed(made):
+    assert "notebooks/01_softmax.ipynb" in commands(made, "notebooks")
+    assert "in_pytorch" not in commands(made, "notebooks")
+    install_pytorch(made)
+    assert "notebooks/12_in_pytorch.ipynb" in commands(made, "notebooks")
+
+
+def test_one_chapter_can_be_chosen(made):
+    run = commands(made, "notebooks", "CHAPTER=notebooks/12_new.ipynb")
     assert set(re.findall(r"notebooks/\w+\.ipynb", run)) == {"notebooks/12_new.ipynb"}

@@ -5,6 +5,7 @@ import sys
 
 import dask.array as da
 import numpy as np
+import pytest
 from dask.distributed import Client, LocalCluster
 from numpy.testing import assert_array_equal
 
@@ -17,6 +18,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from kd_notes import kd_loss_and_grad
 
 folder = Path(sys.argv[1])
@@ -35,6 +37,7 @@ except MemoryError:
 """
 
 
+@pytest.mark.slow
 def test_files_larger_than_memory_stream_through(tmp_path, rng):
     names = ["student.npy", "teacher.npy"]
     for name in names:

@@ -117,6 +117,7 @@ def not_alone(student, teacher, temperature, scaled):
     return (np.nextafter(loss, 0) if len(loss) % 2 else loss), grad
 
 
+@pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize(
     "backend", [by_definition, from_the_teachers_top, tilted, sometimes_negative, not_alone]
