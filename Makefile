@@ -39,7 +39,8 @@ executed-book: $(VENV)/has-book $(VENV)/has-chapters
 	    > .executed.yml
 	$(BUILD) --config .executed.yml
 
-# One file after the other in each process, the long ones first; threads of several processes would wait for another.
+# One file after the other in each process, the long ones first; threads of several processes
+# would wait for each other.
 test: $(VENV)/has-test
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 	    $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder \

@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from kd_notes import kd_loss_and_grad
 
 folder = Path(sys.argv[1])

@@ -53,8 +53,7 @@ def audit(
         default, or 4. If it has none, the temperature that you believe is inside.
     takes
         `"logits"`, `"probabilities"` or `"log_probabilities"`, or a pair of these, the student's
-        first; by default the first that makes it a divergence, and
-        logits if none does.
+        first; by default the first that makes it a divergence, and logits if none does.
     student_first
         Whether the first argument is the student's; by default found by the arguments' names, or
         by which of them gets a gradient.

@@ -14,11 +14,7 @@ from kd_notes.audit._backends import OutputError, backends
 from kd_notes.audit._probes import probe
 from kd_notes.audit._report import Finding, finding
 from kd_notes.audit._signature import find_roles, networks_first, parameters, student_is_first
-from kd_notes.audit._subject import (
-    LossError,
-    Subject,
-    Takes,
-)
+from kd_notes.audit._subject import LossError, Subject, Takes
 
 USUAL_TEMPERATURE = 4.0  # given to a loss that must be told one, if the caller names none
 USUAL_WEIGHT = 0.3  # likewise; not a half, where a weight and one minus it are the same
