@@ -39,9 +39,9 @@ PICTURE = Template("""\
   <path class="arrow gradient" d="M374,154 V236 H125 V218"/>
   <text x="134" y="252">gradient τ (pˢ − pᵗ): cat $cat_gradient, dog +$dog_gradient</text>
 </svg>
-<figcaption id="distillation-says">At temperature 1 the teacher gives <i>cat</i> the
-probability $cat and <i>dog</i> $dog; the bars are at temperature $tau. The gradient goes to the
-student alone; a step against it raises the logit of <i>cat</i> and lowers that of <i>dog</i>.</figcaption>
+<figcaption id="distillation-says">At temperature 1 the teacher gives <i>cat</i> the probability
+$cat and <i>dog</i> $dog; the bars are at temperature $tau. The gradient goes to the student alone;
+a step against it raises the logit of <i>cat</i> and lowers that of <i>dog</i>.</figcaption>
 </figure>""")
 
 BAR = """
