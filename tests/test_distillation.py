@@ -200,7 +200,7 @@ def test_gradient_sums_to_zero(pair, temperature):
     assert abs(grad.sum()) <= FEW * EPS * np.abs(grad).max()
 
 
-def test_curvature_is_the_jacobian_of_softmax(student, teacher):  # proposition 8
+def test_curvature_is_the_jacobian_of_softmax(student, teacher):  # proposition 2
     hessian = central_differences(
         lambda z: kd_grad(z, teacher[:, np.newaxis], 2.0, scaled=False), student
     )
@@ -234,7 +234,7 @@ def test_reversed_classes_have_the_same_loss_and_reversed_gradients(pair, temper
 
 
 @given(LOGIT_PAIRS, TEMPERATURES)
-def test_loss_lies_between_multiples_of_its_limit(pair, temperature):  # proposition 4
+def test_loss_lies_between_multiples_of_its_limit(pair, temperature):  # proposition 8
     student, teacher = pair
     loss, limit = kd_loss(student, teacher, temperature), regularized_logit_matching_loss(*pair)
     factor = np.exp(max(np.ptp(student), np.ptp(teacher)) / temperature)
@@ -243,7 +243,7 @@ def test_loss_lies_between_multiples_of_its_limit(pair, temperature):  # proposi
 
 
 @given(LOGIT_PAIRS, TEMPERATURES)
-def test_one_temperature_is_high_for_all_standardized_logits(pair, temperature):  # proposition 20
+def test_one_temperature_is_high_for_all_standardized_logits(pair, temperature):  # proposition 23
     assume(all(np.ptp(z) > 0 for z in pair))
     student, teacher = ((z - z.mean()) / z.std() for z in pair)
     loss, limit = kd_loss(student, teacher, temperature), 1 - np.mean(student * teacher)
@@ -253,7 +253,7 @@ def test_one_temperature_is_high_for_all_standardized_logits(pair, temperature):
     assert loss * (1 - LAW) <= (limit + 16 * EPS) * factor
 
 
-def test_for_two_classes_the_loss_never_falls_as_the_temperature_rises():  # proposition 21
+def test_for_two_classes_the_loss_never_falls_as_the_temperature_rises():  # proposition 24
     margins = np.linspace(-9, 9, 19)
     student = np.stack([margins, 0 * margins], axis=-1)
     temperatures = np.geomspace(0.1, 1e4, 200)
@@ -264,7 +264,7 @@ def test_for_two_classes_the_loss_never_falls_as_the_temperature_rises():  # pro
 
 
 @given(LOGIT_PAIRS, TEMPERATURES)
-def test_loss_is_below_an_eighth_of_the_squared_range(pair, temperature):  # proposition 5
+def test_loss_is_below_an_eighth_of_the_squared_range(pair, temperature):  # proposition 9
     student, teacher = pair
     # Two classes attain it at infinite temperature: this allows for the rounding of the loss.
     bound = np.ptp(student - teacher) ** 2 / 8
@@ -272,13 +272,13 @@ def test_loss_is_below_an_eighth_of_the_squared_range(pair, temperature):  # pro
 
 
 def sharp_sandwich(num_classes, ratio):
-    """Return both sides of proposition 23, for a ratio of R to the temperature."""
+    """Return both sides of proposition 7, for a ratio of R to the temperature."""
     a, k = np.exp(ratio), num_classes
     return k**2 * a / ((k - 1) * a + 1) ** 2, k * a / (2 * a + k - 2)
 
 
 @given(LOGIT_PAIRS, TEMPERATURES)
-def test_loss_lies_in_the_sharp_sandwich(pair, temperature):  # proposition 23
+def test_loss_lies_in_the_sharp_sandwich(pair, temperature):  # proposition 7
     student, teacher = pair
     loss, limit = kd_loss(student, teacher, temperature), regularized_logit_matching_loss(*pair)
     ratio = max(np.ptp(student), np.ptp(teacher)) / temperature
@@ -288,7 +288,7 @@ def test_loss_lies_in_the_sharp_sandwich(pair, temperature):  # proposition 23
 
 @pytest.mark.parametrize("ratio", [0.1, 1.0, 5.0])
 @pytest.mark.parametrize("num_classes", [3, 10])
-def test_the_sharp_sandwich_is_attained(num_classes, ratio):  # proposition 23
+def test_the_sharp_sandwich_is_attained(num_classes, ratio):  # proposition 7
     one_low = np.r_[0.0, np.full(num_classes - 1, ratio)]
     two_high = np.r_[ratio, ratio, np.zeros(num_classes - 2)]
     lower, upper = sharp_sandwich(num_classes, ratio)
@@ -301,21 +301,21 @@ def test_the_sharp_sandwich_is_attained(num_classes, ratio):  # proposition 23
 
 
 def sharp_bound(x):
-    """Return the bound of proposition 24, for x the range of D over the temperature."""
+    """Return the bound of proposition 10, for x the range of D over the temperature."""
     if x < 0.1:  # the series, as the closed form cancels
         return x**2 / 8 - x**4 / 576 + x**6 / 25920
     return np.log(np.expm1(x) / x) - 1 + x / np.expm1(x)
 
 
 @given(LOGIT_PAIRS, TEMPERATURES)
-def test_loss_is_below_the_sharp_bound(pair, temperature):  # proposition 24
+def test_loss_is_below_the_sharp_bound(pair, temperature):  # proposition 10
     student, teacher = pair
     x = np.ptp(student - teacher) / temperature
     assert kd_loss(student, teacher, temperature, scaled=False) <= sharp_bound(x) * (1 + LAW)
 
 
 @pytest.mark.parametrize("x", [0.2, 1.0, 5.0, 30.0])
-def test_the_sharp_bound_is_attained(x):  # proposition 24
+def test_the_sharp_bound_is_attained(x):  # proposition 10
     w = 1 / x - 1 / np.expm1(x)
     teacher = np.log([w / 4, 3 * w / 4, 1 - w])
     # The bound cancels at small x: 1e-16 of numbers near 1, over 0.005.
@@ -328,7 +328,7 @@ def test_the_bounds_hold_at_infinite_temperature():  # propositions 4 and 5
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_loss_is_an_integral_of_variances(temperature, student, teacher):  # proposition 3
+def test_loss_is_an_integral_of_variances(temperature, student, teacher):  # proposition 5
     nodes, weights = np.polynomial.legendre.leggauss(60)
     nodes, weights = (nodes + 1) / 2, weights / 2
     difference = student - teacher
@@ -341,7 +341,7 @@ def test_loss_is_an_integral_of_variances(temperature, student, teacher):  # pro
     assert_allclose(kd_loss(student, teacher, temperature), expected, rtol=1e-12)
 
 
-def test_first_correction_is_a_third_moment(student, teacher):  # proposition 6
+def test_first_correction_is_a_third_moment(student, teacher):  # proposition 11
     difference, mixed = (
         (z - z.mean(-1, keepdims=True)) for z in (student - teacher, student + 2 * teacher)
     )
@@ -351,7 +351,7 @@ def test_first_correction_is_a_third_moment(student, teacher):  # proposition 6
     assert_allclose(1e4 * (kd_loss(student, teacher, 1e4) - limit), correction, rtol=1e-2)
 
 
-def test_temperature_to_zero_is_the_perceptron(student, teacher):  # proposition 7
+def test_temperature_to_zero_is_the_perceptron(student, teacher):  # proposition 12
     tau = 1e-3
     top = teacher.argmax(axis=-1)
     margin = student.max(axis=-1) - student[np.arange(6), top]
@@ -461,7 +461,7 @@ def test_a_uniform_teacher_is_label_smoothing(student, labels):  # Remark 4
     assert_allclose(grad, label_smoothing_grad(student, labels, 0.3), atol=16 * EPS)
 
 
-def test_two_temperatures_do_not_merge(student, teacher, labels):  # proposition 9
+def test_two_temperatures_do_not_merge(student, teacher, labels):  # proposition 13
     mixed = 0.7 * labels + 0.3 * softmax(teacher, 4.0)
     grad = knowledge_distillation_grad(student, teacher, labels, 4.0, 0.3, scaled=False)
     assert (np.abs(grad - cross_entropy_grad(student, mixed)).max(axis=-1) > 1e-2).all()

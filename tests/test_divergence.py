@@ -124,7 +124,7 @@ def test_skew_jensen_is_never_negative(pair, alpha):
 
 
 @given(DISTRIBUTION_PAIRS)
-def test_skew_jensen_continues_into_its_kl_ends(pair):  # proposition 10
+def test_skew_jensen_continues_into_its_kl_ends(pair):  # proposition 1
     for p, q in pair, pair[::-1]:
         assert skew_jensen_divergence(p, q, 0) == kl_divergence(q, p)
         assert skew_jensen_divergence(p, q, 1) == kl_divergence(p, q)

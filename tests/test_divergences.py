@@ -442,7 +442,7 @@ def test_an_infinite_temperature_of_the_student_alone_is_refused(backend):
 
 
 @pytest.mark.parametrize("alpha", [0.25, 0.5, 2.0, 3.0])
-def test_the_renyi_divergence_is_an_integral_over_a_triangle(alpha, rng):  # proposition 22
+def test_the_renyi_divergence_is_an_integral_over_a_triangle(alpha, rng):  # proposition 6
     student, teacher = rng.normal(scale=2, size=(2, 5))
     tau, difference = 3.0, student - teacher
     divergence = kd_loss(student, teacher, tau, divergence=Alpha(alpha), scaled=False)

@@ -60,14 +60,14 @@ def test_regularized_gradient_is_equation_11(student, teacher):
     assert_allclose(grad, expected, rtol=0, atol=8 * EPS)
 
 
-def test_regularized_loss_is_half_the_variance(student, teacher):  # proposition 2
+def test_regularized_loss_is_half_the_variance(student, teacher):  # proposition 4
     half_variance = np.var(student - teacher, axis=-1) / 2
     # The same numbers, averaged in another order.
     loss = regularized_logit_matching_loss(student, teacher)
     assert_allclose(loss, half_variance, rtol=8 * EPS)
 
 
-def test_standardized_logits_have_one_minus_the_correlation(student, teacher):  # proposition 20
+def test_standardized_logits_have_one_minus_the_correlation(student, teacher):  # proposition 23
     z, v = ((a - a.mean(-1, keepdims=True)) / a.std(-1, keepdims=True) for a in (student, teacher))
     correlation = [np.corrcoef(*pair)[0, 1] for pair in zip(student, teacher, strict=True)]
     # Five products of order 1, divided by 5, twice.
@@ -75,7 +75,7 @@ def test_standardized_logits_have_one_minus_the_correlation(student, teacher):  
     assert_allclose(loss, 1 - np.array(correlation), rtol=0, atol=8 * EPS)
 
 
-def test_the_regularization_takes_out_the_mean(student, teacher):  # proposition 2
+def test_the_regularization_takes_out_the_mean(student, teacher):  # proposition 4
     plain = logit_matching_loss(student, teacher)
     mean = np.mean(student - teacher, axis=-1)
     # The terms add up to at most 30.

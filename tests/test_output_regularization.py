@@ -77,7 +77,7 @@ def test_label_smoothing_is_cross_entropy_on_the_smoothed_label(logits, labels):
     assert_allclose(label_smoothing_grad(logits, labels, 0.3), expected, atol=4 * EPS)
 
 
-def test_the_two_penalties_are_the_ends_of_skew_jensen(logits):  # proposition 10
+def test_the_two_penalties_are_the_ends_of_skew_jensen(logits):  # proposition 1
     p, uniform = softmax(logits), np.full(K, 1 / K)
     # Probabilities carry the rounding of their exponents, below 10 eps.
     rtol = 64 * EPS

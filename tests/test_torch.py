@@ -114,7 +114,7 @@ def test_gradient_and_curvature_are_the_derivatives(temperature, scaled, pair):
 
 
 @each_temperature
-def test_curvature_is_the_softmax_jacobian(temperature, pair):  # proposition 8
+def test_curvature_is_the_softmax_jacobian(temperature, pair):  # proposition 2
     student, teacher = pair[0][0, 0], pair[1][0, 0]
     hessian = torch.autograd.functional.hessian(
         lambda z: kd_loss(z, teacher, temperature), student

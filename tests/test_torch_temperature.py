@@ -1,4 +1,4 @@
-"""A temperature that is a tensor: its values, and the gradient that it gets (Proposition 21)."""
+"""A temperature that is a tensor: its values, and the gradient that it gets (Proposition 24)."""
 
 import math
 
@@ -103,7 +103,7 @@ def softmax(row):
 
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("tau", [0.5, 1.0, 4.0, 100.0])
-def test_its_gradient_is_the_derivative_of_proposition_21(tau, offset, pair):
+def test_its_gradient_is_the_derivative_of_proposition_24(tau, offset, pair):
     student, teacher = pair[0] + offset, pair[1] - offset
     temperature = torch.full((3,), tau, dtype=torch.float64, requires_grad=True)
     kd_loss(student, teacher, temperature).sum().backward()

@@ -1,7 +1,7 @@
 """A temperature that is a tensor: one for all examples or one for each, learned or not.
 
 The logits are divided by it, by an operation that PyTorch differentiates, and compared at
-temperature 1. So its gradient, Proposition 21, comes from those for both networks' logits.
+temperature 1. So its gradient, Proposition 24, comes from those for both networks' logits.
 """
 
 from __future__ import annotations
