@@ -105,7 +105,7 @@ def test_without_its_square_the_temperature_divides_twice(explorer):
 
 @pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl"])
 @pytest.mark.parametrize(("student", "teacher"), PAIRS)
-def test_the_bounds_are_those_of_proposition_4(explorer, student, teacher, divergence):
+def test_the_bounds_are_those_of_proposition_8(explorer, student, teacher, divergence):
     limit = kd_loss(student, teacher, np.inf)
     widest = max(np.ptp(student), np.ptp(teacher))
     for tau in TEMPERATURES:
