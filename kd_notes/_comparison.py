@@ -10,10 +10,11 @@ import math
 import sys
 from typing import Any
 
-from kd_notes._formulas import COTH, REACH, Operations, Pair, Rows, difference, terms
+from kd_notes._formulas import COTH, REACH, Column, Operations, Pair, Rows, difference, terms
 
 LARGE = {"float32": 88.0, "float64": 709.0}  # eʸ is finite up to here
 BOUND = {"float32": 2.0**128 - 2.0**104, "float64": sys.float_info.max}  # the largest numbers
+SMALLER = 2.0**-40  # times so much, no sum over the classes overflows
 TERMS = {"float32": 7, "float64": 17}  # of the series of log1p
 
 
@@ -89,8 +90,8 @@ class Comparison:
         exp_z = ops.exp(below_z * beta)
         total_z = ops.normalizer(exp_z)
         log_ratio = ops.log(pair.total / total_z)
-        y = ops.where(is_near, y, _minus(ops, below_z * beta, below_v * beta) + log_ratio)
-        far_t = _minus(ops, below_z, below_v) + unit * log_ratio if scaled else y
+        y = ops.where(is_near, y, _minus(ops, below_z, below_v, beta) + log_ratio)
+        far_t = _minus(ops, below_z, below_v, 1.0) + unit * log_ratio if scaled else y
         t = ops.where(is_near, t, far_t)
         p = pair.p / pair.total
         q = ops.where(is_near, p * (1 + ops.expm1(y)), exp_z / total_z)
@@ -133,10 +134,17 @@ class Comparison:
             size = ops.exp(log_q + ops.log(abs(h)))
             q_h = ops.where(is_tiny, ops.where(h < 0, -size, size), q_h)
             is_apart = is_apart | is_tiny
-        base = ops.clip(ops.row_sum(q_h), -bound, bound)
+        base = self._bounded_sum(q_h, bound)
         from_base = ops.clip(ops.where(is_apart, q_h - q * base, q * (h - base)), -bound, bound)
-        mean = ops.clip(ops.row_sum(from_base), -bound, bound)
+        mean = self._bounded_sum(from_base, bound)
         return ops.clip(from_base - q * mean, -bound, bound)
+
+    def _bounded_sum(self, x: Rows, bound: float) -> Column:
+        """Return the sum of each row, to which large numbers of both signs may add up."""
+        ops = self.ops
+        x = ops.clip(x, -bound, bound)
+        total, smaller = ops.row_sum(x), ops.row_sum(x * SMALLER) / SMALLER
+        return ops.clip(ops.where(abs(total) <= bound, total, smaller), -bound, bound)
 
 
 def quotient(ops: Operations, f: Rows, x: Rows) -> Rows:
@@ -144,9 +152,10 @@ def quotient(ops: Operations, f: Rows, x: Rows) -> Rows:
     return ops.where(x == 0, 1.0, f / x)
 
 
-def _minus(ops: Operations, x: Rows, y: Rows) -> Rows:
-    """Return x − y, where −∞ − −∞ = 0."""
-    return ops.where(x == y, 0.0, x - y)
+def _minus(ops: Operations, x: Rows, y: Rows, beta: float) -> Rows:
+    """Return βx − βy, where −∞ − −∞ = 0 and βx may overflow."""
+    difference = ops.where(x == y, 0.0, x * beta - y * beta)
+    return ops.where(difference == difference, difference, (x - y) * beta)
 
 
 def phi_ratio(ops: Operations, y: Rows) -> Rows:

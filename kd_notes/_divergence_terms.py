@@ -104,13 +104,17 @@ def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
 
 
 def total_variation(compared: Comparison, _: float) -> tuple[Rows, Rows]:
-    """Return the terms |q − p|/2; h = sign(q − p)/2."""
-    ops, t = compared.ops, compared.from_p.t
-    sign = ops.where(t > 0, 0.5, ops.where(t < 0, -0.5, 0.0 * t))
+    """Return the terms |q − p|/2; h = sign(q − p)/2, so that h − Σ q h is a sum over q."""
+    ops, t, q = compared.ops, compared.from_p.t, compared.from_q.w
+    above = ops.row_sum(ops.where(t > 0, q, 0.0))
+    below = ops.row_sum(ops.where(t < 0, q, 0.0))
+    equal = ops.row_sum(ops.where(t == 0, q, 0.0)) / 2
+    from_mean = ops.where(t == 0, (below - above) / 2, 0.0 * t)
+    from_mean = ops.where(t > 0, below + equal, ops.where(t < 0, -(above + equal), from_mean))
     summands = abs(compared.difference()) / 2
     if compared.unit > BOUND[ops.dtype_name(t)] ** 0.77:  # it stands for an infinite temperature
         summands = ops.where(abs(t) == math.inf, math.inf, summands)
-    return summands, compared.slope(sign)
+    return summands, q * from_mean
 
 
 FORMULAS: dict[str, Callable[[Comparison, float], tuple[Rows, Rows]]] = {
@@ -176,7 +180,8 @@ def _geometric(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     ops, p, q = compared.ops, compared.from_p, compared.from_q
     w, log_w = ops.where(p.y > 0, q.w, p.w), ops.where(p.y > 0, q.log_w, p.log_w)
     exponent = ops.where(p.y > 0, alpha * q.y, (1 - alpha) * p.y)
-    large, log = LARGE[ops.dtype_name(w)] / 2, log_w + exponent
+    log = ops.where(exponent == math.inf, math.inf, log_w + exponent)
+    large = LARGE[ops.dtype_name(w)] / 2
     is_moderate = (log_w > -large) & (abs(exponent) < large)  # then it is rounded less so:
     return ops.where(is_moderate, w * ops.exp(exponent), ops.exp(log)), log
 
