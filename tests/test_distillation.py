@@ -322,7 +322,7 @@ def test_the_sharp_bound_is_attained(x):  # proposition 10
     assert_allclose(kd_loss(np.add(teacher, [x, x, 0]), teacher), sharp_bound(x), rtol=1e-12)
 
 
-def test_the_bounds_hold_at_infinite_temperature():  # propositions 4 and 5
+def test_the_bounds_hold_at_infinite_temperature():  # propositions 8 and 9
     # Two classes, where all three are equal; 1/8 is exact but for the last few bits.
     assert_allclose(kd_loss([1.0, 0.0], [0.0, 0.0], np.inf), 1 / 8, rtol=4 * EPS)
 
