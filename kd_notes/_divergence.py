@@ -89,8 +89,11 @@ def skew_jensen_divergence(p: ArrayLike, q: ArrayLike, alpha: float) -> Loss:
     -----
     With :math:`G = -H`, the divergence of Nielsen and Boltz :cite:p:`NB11` is
 
-    .. math:: J_\alpha(p, q) = \frac{(1-\alpha) G(p) + \alpha G(q)
-              - G((1-\alpha) p + \alpha q)}{\alpha (1-\alpha)}.
+    .. math::
+
+        J_\alpha(p, q) = \frac{1}{\alpha (1-\alpha)}
+        \bigl(&(1-\alpha) G(p) + \alpha G(q) \\
+        &- G((1-\alpha) p + \alpha q)\bigr).
 
     It tends to :math:`\mathrm{KL}(q, p)` as alpha tends to 0 and to
     :math:`\mathrm{KL}(p, q)` as alpha tends to 1; those are its values there. With p

@@ -34,6 +34,44 @@ TOO_WIDE = """() => [...document.querySelectorAll('body *')].filter(element => {
         && element.getBoundingClientRect().right > innerWidth + 1
 }).map(element => element.outerHTML.slice(0, 200))"""
 
+# What is folded is opened: the reader will see it too.
+UNFOLD = """() => {
+    document.querySelectorAll('details').forEach(fold => { fold.open = true })
+    document.querySelectorAll('.toggle-hidden').forEach(e => e.classList.remove('toggle-hidden'))
+    return new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))
+}"""
+
+SCROLLED = """() => [...document.querySelectorAll('main pre')]
+    .filter(box => box.scrollWidth > box.clientWidth + 1)
+    .map(box => box.textContent.slice(0, 80))"""
+
+CUT = """() => [...document.querySelectorAll('.math')].filter(formula => {
+    const right = element => element.getBoundingClientRect().right
+    const drawn = formula.querySelector('svg')
+    return drawn && right(drawn) > 1 + Math.min(right(formula), right(drawn.parentElement))
+}).map(formula => formula.textContent.slice(0, 80))"""
+
+# Looked for in all that scrolls sideways, whatever it is.
+WITHOUT_FADE = """() => [...document.querySelectorAll('main *')].filter(box =>
+    ['auto', 'scroll'].includes(getComputedStyle(box).overflowX)
+    && box.scrollWidth > box.clientWidth + 1
+    && getComputedStyle(box).maskImage === 'none'
+).map(box => box.outerHTML.slice(0, 200))"""
+
+BROKEN_NAMES = """() => {
+    const texts = []
+    for (const code of document.querySelectorAll('main table code')) {
+        const walker = document.createTreeWalker(code, NodeFilter.SHOW_TEXT)
+        while (walker.nextNode()) texts.push(walker.currentNode)
+    }
+    return texts.flatMap(text => [...text.data.matchAll(/[\\w.]+/g)].filter(({0: name, index}) => {
+        const range = document.createRange()
+        range.setStart(text, index)
+        range.setEnd(text, index + name.length)
+        return range.getClientRects().length > 1
+    }).map(([name]) => name))
+}"""
+
 HEADINGS = """() => [...document.querySelectorAll('main :is(h1, h2, h3, h4, h5, h6)')]
     .filter(heading => heading.checkVisibility())
     .map(heading => [Number(heading.tagName[1]), heading.textContent])"""
@@ -76,6 +114,27 @@ def too_wide(page):
 
 def images_without_alt(page):
     return page.evaluate(WITHOUT_ALT)
+
+
+def cut_formulas(page):
+    page.evaluate(UNFOLD)
+    return page.evaluate(CUT)
+
+
+def scrolled_code(page):
+    """Code and output in which a line is wider than the window."""
+    page.evaluate(UNFOLD)
+    return page.evaluate(SCROLLED)
+
+
+def scrolled_without_fade(page):
+    page.evaluate(UNFOLD)
+    return page.evaluate(WITHOUT_FADE)
+
+
+def broken_names(page):
+    """Identifiers in tables that a line break cuts in two."""
+    return page.evaluate(BROKEN_NAMES)
 
 
 def heading_jumps(page):

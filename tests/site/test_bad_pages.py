@@ -4,12 +4,14 @@ import checks
 import pytest
 
 PAGE = """<!doctype html><html lang="en"><head><title>A page</title></head><body>
-<style>.box { overflow-x: auto; width: 300px } .wide { width: 500px; height: 1em }</style>
+<style>.box { overflow-x: auto; width: 300px } .wide { width: 500px; height: 1em }
+.fade { mask-image: linear-gradient(to left, transparent, #000) }</style>
 <main><h1>A page</h1>FLAW</main></body></html>"""
 
 GOOD = """<i class="math"><mjx-container><svg></svg></mjx-container></i>
 <h2>With a heading</h2><a href="#here">a link</a><p id="here">a place</p>
-<div class="box" tabindex="0"><div class="wide">what scrolls</div></div>
+<div class="box fade" tabindex="0"><div class="wide">what scrolls</div></div>
+<pre>code that fits</pre><table><tr><td><code>a name</code></td></tr></table>
 <img src="data:," alt="an image">"""
 
 
@@ -34,6 +36,10 @@ CHECKS = {
     for check in [
         checks.untypeset_formulas,
         checks.too_wide,
+        checks.cut_formulas,
+        checks.scrolled_code,
+        checks.scrolled_without_fade,
+        checks.broken_names,
         checks.heading_jumps,
         checks.images_without_alt,
         checks.unreachable,
@@ -47,6 +53,9 @@ def test_a_good_page_passes(bad_page, check):
     assert CHECKS[check](bad_page(GOOD)) == []
 
 
+WIDE = '<svg width="500" height="9"></svg>'
+BROKEN_NAME = """<table><tr><td style="max-width: 30px; overflow-wrap: anywhere">
+<code>identifier</code></td></tr></table>"""
 TYPESET = '<i class="math"><mjx-container><svg>GLYPHS</svg></mjx-container></i>'
 
 
@@ -59,6 +68,12 @@ TYPESET = '<i class="math"><mjx-container><svg>GLYPHS</svg></mjx-container></i>'
         ("too_wide", '<div class="wide">a table</div>'),
         ("too_wide", '<p><span style="margin-left: 380px">beyond</span></p>'),
         ("too_wide", '<svg width="500"></svg>'),
+        ("cut_formulas", f'<div class="math box">{WIDE}</div>'),
+        ("cut_formulas", f'<div class="math"><div class="box">{WIDE}</div></div>'),
+        ("scrolled_code", f'<pre class="box">{"code " * 100}</pre>'),
+        ("scrolled_code", f"<details>folded<pre class=box>{'code ' * 100}</pre></details>"),
+        ("scrolled_without_fade", '<div class="box"><div class="wide">a table</div></div>'),
+        ("broken_names", BROKEN_NAME),
         ("heading_jumps", "<h2>Two</h2><h4>Four</h4>"),
         ("images_without_alt", '<img src="data:,">'),
         ("images_without_alt", '<img src="data:," alt=" ">'),
