@@ -1,8 +1,11 @@
-"""The reader finds the chapter that a term is from, on the web and on disk."""
+"""The reader finds the page that answers, on the web and on disk."""
+
+from urllib.parse import quote, urlsplit
 
 import checks
 import pytest
-from built import PAGES, SITE
+from built import LAPTOP, PAGES, SITE
+from queries import ANSWERS, FIRST, TOP_THREE
 
 CHAPTERS = [name for name in PAGES if name.startswith("notebooks/")]
 
@@ -13,8 +16,13 @@ def search(page, words):
     page.locator("#search-input").fill(words)
     page.keyboard.press("Enter")
     page.wait_for_url("**/search.html?*")
+    links = results(page)
+    page.wait_for_load_state("networkidle")  # the summaries are there
+    return links
+
+
+def results(page):
     page.locator("#search-results > h2", has_text="Search Results").wait_for(state="attached")
-    page.wait_for_load_state("networkidle")
     return page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
 
 
@@ -35,3 +43,38 @@ def test_search_works_from_disk(visit, disk):
 
 def test_search_finds_nothing_where_there_is_nothing(visit):
     assert search(visit("book/intro.html"), "platypus") == []
+
+
+@pytest.fixture(scope="module")
+def search_page(open_page, address):
+    page = open_page(address + "search.html", LAPTOP)
+    yield page
+    page.close()
+
+
+def place(page, address, query):
+    """At which place of the results a page is that answers; a large number for none."""
+    page.goto(f"{address}search.html?q={quote(query)}")
+    names = [urlsplit(link).path.rpartition("/")[2] for link in results(page)]
+    answers = tuple(ANSWERS[query].split())
+    return next((i for i, name in enumerate(names, 1) if name.startswith(answers)), 99)
+
+
+def test_the_first_results_answer(search_page, address):
+    places = {query: place(search_page, address, query) for query in ANSWERS}
+    later = {query: place for query, place in places.items() if place > 1}
+    assert len(ANSWERS) - len(later) >= FIRST, later
+    assert sum(place <= 3 for place in places.values()) >= TOP_THREE, later
+
+
+@pytest.mark.parametrize("query", ["batchmean", "autocast", "dark knowledge"])
+def test_a_result_quotes_the_text(visit, query):
+    page = visit(f"search.html?q={quote(query)}")
+    page.wait_for_load_state("networkidle")
+    quotes = page.locator("#search-results p.context").all_text_contents()
+    assert quotes
+    for text in quotes:
+        assert query.split()[-1] in text.lower()
+        assert "  " not in text
+        assert "\n" not in text
+        assert not {"Contents", "Print to PDF", ".ipynb"} & set(text.split())
