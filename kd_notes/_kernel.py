@@ -8,17 +8,20 @@ from depends on that row alone; which is tried first on a block depends on the b
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kd_notes._checks import FloatArray
+from kd_notes._engine import current_engine, in_parts
 from kd_notes._f_divergences import FORWARD, Formula, divergence_and_slope
 from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope, times
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
+COMPILED_ABOVE = FEW  # classes: the compiled loops take one row at a time
 BUFFER = 1024  # at most one row: into a longer buffer NumPy copies a row's scalar once per class
 
 # `_quick` is used where KL, and the largest |q − p| relative to the largest p, are at least
@@ -74,10 +77,13 @@ def soft_loss_and_grad(
     """
     dtype = np.result_type(np.float32, student, teacher)
     batch = _Batch(student, teacher, loss, grad, dtype, teacher_factor)
-    with np.errstate(all="ignore"):
-        np.setbufsize(BUFFER)  # until errstate ends
-        computation = _Computation(batch, temperature, scaled)
-        computation.run() if formula == FORWARD else computation.run_formula(formula)
+
+    def compute(rows: slice) -> None:
+        with np.errstate(all="ignore"):
+            np.setbufsize(BUFFER)  # until errstate ends
+            _Computation(batch, temperature, scaled, rows).run(formula)
+
+    in_parts(compute, batch.rows, batch.classes)
 
 
 class _Batch:
@@ -127,6 +133,24 @@ class _Batch:
             slopes *= factors
             grad[index] = slopes
 
+    def place_for_grad(self, rows: slice) -> FloatArray:
+        """Return where the gradients of rows can be written: their memory, if it is contiguous."""
+        grad = self.arrays[3]
+        if grad is None:
+            return np.empty((0, self.classes), self.dtype)
+        if self.is_matrix and grad.dtype == self.dtype and grad[rows].flags.carray:
+            place: FloatArray = grad[rows]
+            return place
+        return np.empty((rows.stop - rows.start, self.classes), self.dtype)
+
+    def store_from(self, rows: slice, losses: FloatArray, place: FloatArray) -> None:
+        """Store the losses `(n,)`, and the gradients if their place is not the one they have."""
+        index, (loss, grad) = self._index(rows), self.arrays[2:]
+        if loss is not None:
+            loss[index] = losses
+        if grad is not None and not np.may_share_memory(place, grad):
+            grad[index] = place
+
     def _index(self, rows: Rows) -> Any:
         return rows if self.is_matrix else np.unravel_index(_numbers(rows), self.shape)
 
@@ -138,38 +162,58 @@ class _Computation:
     that of `loss_and_slope`, in whatever order they were tried and with whatever rows beside.
     """
 
-    def __init__(self, batch: _Batch, temperature: float, scaled: bool) -> None:
+    def __init__(self, batch: _Batch, temperature: float, scaled: bool, rows: slice) -> None:
         info = np.finfo(batch.dtype)
         self.beta = inverse_temperature(temperature, float(info.tiny), float(info.max))
         self.scaled, self.unit = scaled, 1 / self.beta if scaled else 1.0
         self.grad_factor = 1.0 if scaled else min(1 / temperature, float(info.max))
-        self.batch, self.step = batch, max(1, BLOCK // (batch.classes * batch.dtype.itemsize))
+        self.batch, self.rows = batch, rows
+        self.step = max(1, BLOCK // (batch.classes * batch.dtype.itemsize))
         self.least_kl = LEAST_KL[batch.dtype.name][batch.classes > FEW]
         self.least_slope = LEAST_SLOPE[batch.classes > FEW]
         self.has_excluded = False  # whether a class was seen that a network excludes
         self.for_accurate: list[NDArray[np.intp]] = []  # rows that `_quick` does not serve
         self.for_quick: list[NDArray[np.intp]] = []  # rows that `_quick` may serve
 
-    def run(self) -> None:
-        if not self.batch.rows:
-            return
-        z, v = self.batch.load(slice(0, 1))
+    def run(self, formula: Formula) -> None:
+        if formula != FORWARD:
+            self._run_formula(formula)
+        elif self.batch.classes > COMPILED_ABOVE and current_engine().is_compiled:
+            self._run_compiled()
+        elif self.rows.start < self.rows.stop:
+            self._run_forward()
+
+    def _blocks(self) -> Iterator[slice]:
+        for start in range(self.rows.start, self.rows.stop, self.step):
+            yield slice(start, min(start + self.step, self.rows.stop))
+
+    def _run_forward(self) -> None:
+        z, v = self.batch.load(slice(self.rows.start, self.rows.start + 1))
         mostly_close = bool(np.std(z - v) * self.beta < 0.6)  # KL is about half its square
-        for start in range(0, self.batch.rows, self.step):
-            block = slice(start, min(start + self.step, self.batch.rows))
+        for block in self._blocks():
             left = self._accurate(block) if mostly_close else self._quick(block)
             mostly_close = (left < 0.5) if mostly_close else (left > 0.5)
             self._compute_deferred(self.step)
         self._compute_deferred(1)
 
-    def run_formula(self, formula: Formula) -> None:
+    def _run_compiled(self) -> None:
+        from kd_notes._compiled import compute  # not before it is needed: Numba is large
+
+        for block in self._blocks():
+            place = self.batch.place_for_grad(block)
+            losses = np.empty(block.stop - block.start, self.batch.dtype)
+            least = self.least_kl, self.least_slope
+            how = self.beta, self.scaled, self.grad_factor, least
+            compute(*self.batch.load(block), losses, place, *how)
+            self.batch.store_from(block, losses, place)
+
+    def _run_formula(self, formula: Formula) -> None:
         """Compute every block by the formulas of another divergence."""
-        for start in range(0, self.batch.rows, self.step):
-            rows = slice(start, min(start + self.step, self.batch.rows))
+        for block in self._blocks():
             loss, slope = divergence_and_slope(
-                PAIRWISE, *self.batch.load(rows), self.beta, self.scaled, formula
+                PAIRWISE, *self.batch.load(block), self.beta, self.scaled, formula
             )
-            self.batch.store(rows, loss, slope, self.grad_factor)
+            self.batch.store(block, loss, slope, self.grad_factor)
 
     def _compute_deferred(self, least: int) -> None:
         """Compute the deferred rows by the other formula, if there are so many."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from unittest import mock
 
-from kd_notes import kd_loss_and_grad
+from kd_notes import kd_loss_and_grad, set_engine
 
 
 def by_torch(student, teacher, temperature, scaled=True, **options):
@@ -41,6 +41,20 @@ def by_numpy(student, teacher, temperature, scaled=True, **options):
     return kd_loss_and_grad(student, teacher, temperature, scaled=scaled, **options)
 
 
+def by_compiled(student, teacher, temperature, scaled=True, **options):
+    with compiled():
+        return by_numpy(student, teacher, temperature, scaled, **options)
+
+
+@contextmanager
+def compiled(threads=1):
+    """Let the compiled loops compute, for few classes too."""
+    set_engine("compiled", threads=threads)
+    with mock.patch("kd_notes._kernel.COMPILED_ABOVE", 0):
+        yield
+    set_engine("numpy")
+
+
 def branchless():
     """Let `kd_notes.torch` compute on a CPU as it does on other devices."""
     return mock.patch("kd_notes.torch._soft_formula.numpy_can_read", _no)
@@ -52,6 +66,9 @@ def _no(*tensors):  # no mock object: `torch.compile` must be able to read it
 
 BACKENDS = {"numpy": by_numpy}
 MODES = [nullcontext]
+if find_spec("numba"):
+    BACKENDS |= {"compiled": by_compiled}
+    MODES += [compiled]
 if find_spec("torch"):
     BACKENDS |= {"torch": by_torch, "torch-branchless": by_torch_branchless}
     MODES += [branchless]
