@@ -9,6 +9,7 @@ from kd_notes._distillation import (
     knowledge_distillation_loss,
 )
 from kd_notes._divergence import kl_divergence, skew_jensen_divergence
+from kd_notes._engine import set_engine
 from kd_notes._logit_matching import (
     logit_matching_grad,
     logit_matching_loss,
@@ -46,6 +47,7 @@ __all__ = [
     "one_hot",
     "regularized_logit_matching_grad",
     "regularized_logit_matching_loss",
+    "set_engine",
     "skew_jensen_divergence",
     "softmax",
     "softmax_jacobian",

@@ -1,7 +1,9 @@
 """Forward KL and its gradient in compiled loops: for each row, a few passes in the cache.
 
 These are the formulas of `_formulas.py` and the quicker one of `_kernel.py`, written for one
-row of many classes. Numba compiles them at the first call, and stores the result on disk.
+row of many classes. They cannot be the same functions: to Numba, every literal is float64.
+Numba compiles them at the first call, and stores the result on disk. All are in this one file,
+since Numba looks for changes in the file of a stored function, and not in those that it calls.
 
 What LLVM needs to compute several classes at once shapes the code: the exponential is a
 polynomial in the loop and not a call, sums may be reordered, a maximum is one of integers, a
@@ -12,8 +14,9 @@ classes, so that no loop ends in single steps.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit, types
@@ -34,12 +37,13 @@ EXP = {
                 2.4801518641395993e-05, 2.75572664186123e-06, 2.7621338669142925e-07,
                 2.510134692835034e-08],
 }  # fmt: skip
+# log 2 in two parts: n times the first is exact for the exponent n of any number.
 LOG_2 = {"float32": float.fromhex("0x1.62e4p-1"), "float64": float.fromhex("0x1.62e42feep-1")}
 LOG_2_REST = {"float32": 1.428606765330187e-06, "float64": 1.9082149292705877e-10}
 
 
 class Numbers(NamedTuple):
-    """Constants in the dtype of the rows: a literal would be float64."""
+    """What all rows share, in their dtype: a literal would make a loop compute in float64."""
 
     zero: Any
     half: Any
@@ -56,26 +60,51 @@ class Numbers(NamedTuple):
     log2_e: Any
     log_2: Any
     log_2_rest: Any
-    shift: Any  # added to n, it leaves n and the bias of the exponent in the lowest bits
-    least: Any  # the logarithm of the smallest normal number, nearly
+    shift: Any  # added to n, it leaves the bits of the exponent of 2ⁿ/scale in the lowest ones
+    scale: Any  # so small that 2ⁿ/scale is a normal number
+    least: Any  # the logarithm of half the smallest number
     exp: tuple[Any, ...]
     coth: tuple[Any, ...]
+    beta: Any = 1  # the inverse temperature
+    unit: Any = 1  # what loss, twice, and slope are multiplied by: the temperature, or 1
+    factor: Any = 1  # unit·beta
+    grad_factor: Any = 1
+    least_kl: Any = 0  # of `LEAST_KL` in `_kernel.py`
+    least_slope: Any = 0
 
 
 @cache
-def numbers(dtype: np.dtype[Any]) -> Numbers:
+def constants(dtype: np.dtype[Any]) -> Numbers:
+    """Return the numbers that depend on the dtype alone."""
     info, name = np.finfo(dtype), dtype.name
-    shift = 1.5 * 2**info.nmant + info.maxexp - 1
-    least = math.log(info.tiny) + 0.03
+    digits = info.nmant + 1
+    shift = 1.5 * 2**info.nmant + info.maxexp - 1 + digits
+    least = math.log(2) * (info.minexp - digits)
     single = [0, 0.5, 1, 2, 1 / 3, 1 / 4, math.inf, 1e-4, 0.999, REACH, FAR, CLIP]
-    single += [1 / math.log(2), LOG_2[name], LOG_2_REST[name], shift, least]
+    single += [1 / math.log(2), LOG_2[name], LOG_2_REST[name], shift, 2.0**-digits, least]
     tables = (tuple(map(dtype.type, reversed(table[name]))) for table in (EXP, COTH))
     return Numbers(*map(dtype.type, single), *tables)
 
 
-OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
-compiled = njit(**OPTIONS, fastmath={"contract"})
-in_any_order = njit(**OPTIONS, fastmath={"contract", "nsz", "reassoc"})  # of the sums: no other
+def numbers(dtype: np.dtype[Any], **of_call: float) -> Numbers:
+    """Return the constants, with the numbers that depend on a call."""
+    return constants(dtype)._replace(**{k: dtype.type(x) for k, x in of_call.items()})
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _compiler(*fastmath: str, from_python: bool = False) -> Callable[[F], F]:
+    """Return Numba's decorator; what only compiled functions call is compiled more quickly."""
+    options = {"no_cpython_wrapper": not from_python, "no_cfunc_wrapper": True}
+    options |= {"nogil": True, "cache": True}
+    return cast(
+        "Callable[[F], F]", njit(**options, error_model="numpy", fastmath={"contract", *fastmath})
+    )
+
+
+compiled = _compiler()
+in_any_order = _compiler("nsz", "reassoc")  # the sums of a loop: nothing else may stand in it
 
 
 @compiled
@@ -88,14 +117,27 @@ def add(total: Any, rest: Any, x: Any) -> Any:
 
 
 def power_of_two(shifted: Any) -> Any:
-    """Return 2ⁿ, where `shifted` is n plus `Numbers.shift`."""
+    """Return the power of two whose exponent, with its bias, is in the lowest bits."""
 
 
-@overload(power_of_two)
-def _power_of_two(shifted):  # type: ignore[no-untyped-def]
+def _power_of_two(shifted: Any) -> Any:
     if shifted == types.float32:
         return lambda shifted: np.int32(np.float32(shifted).view(np.int32) << 23).view(np.float32)
     return lambda shifted: np.int64(np.float64(shifted).view(np.int64) << 52).view(np.float64)
+
+
+def from_bits(bits: Any) -> Any:
+    """Return the float that has the bits of an integer."""
+
+
+def _from_bits(bits: Any) -> Any:
+    if bits == types.int32:
+        return lambda bits: np.int32(bits).view(np.float32)
+    return lambda bits: np.int64(bits).view(np.float64)
+
+
+overload(power_of_two, strict=False)(_power_of_two)  # not strict: it has annotations
+overload(from_bits, strict=False)(_from_bits)
 
 
 @compiled
@@ -108,11 +150,11 @@ def polynomial(x: Any, coefficients: Any) -> Any:
 
 @compiled
 def exp(x: Any, c: Any) -> Any:
-    """Return eˣ, or 0 below the smallest normal number."""
+    """Return eˣ; a number below the smallest normal one is computed larger, and rounded once."""
     shifted = x * c.log2_e + c.shift
     n = shifted - c.shift
     r = (x - n * c.log_2) - n * c.log_2_rest
-    power = (c.one + (r + r * r * polynomial(r, c.exp))) * power_of_two(shifted)
+    power = (c.one + (r + r * r * polynomial(r, c.exp))) * power_of_two(shifted) * c.scale
     return c.zero if x < c.least else power
 
 
@@ -135,29 +177,29 @@ def has_nan(z: Any, v: Any) -> bool:
 
 @in_any_order
 def largest(bits: Any) -> Any:
-    """Return the bits of the largest number: as integers, negative ones have the other order."""
+    """Return the largest number, from its bits: negative ones have the order of their size."""
     low = high = bits[0, 0]
     for i in range(len(bits)):
         row = bits[i]
         for k in range(len(row)):
             low, high = min(low, row[k]), max(high, row[k])
-    return high if high >= 0 else low
+    return from_bits(high if high >= 0 else low)
 
 
 @compiled
-def scaled_exp(x: Any, top: Any, beta: Any, c: Any) -> Any:
-    return exp((x - top) * beta, c)
+def scaled_exp(x: Any, top: Any, c: Any) -> Any:
+    return exp((x - top) * c.beta, c)
 
 
 @in_any_order
-def exponentials(x: Any, top: Any, beta: Any, out: Any, c: Any) -> Any:
+def exponentials(x: Any, top: Any, out: Any, c: Any) -> Any:
     """Fill `out` with e^(β(x − top)), and return its sum, to which the largest are added last."""
     total = rest = ties = c.zero
     for i in range(len(x)):
         xi, to = x[i], out[i]
         part = c.zero
         for k in range(len(xi)):
-            to[k] = scaled_exp(xi[k], top, beta, c)
+            to[k] = scaled_exp(xi[k], top, c)
             is_top = xi[k] == top
             part += c.zero if is_top else to[k]
             ties += c.one if is_top else c.zero
@@ -165,20 +207,26 @@ def exponentials(x: Any, top: Any, beta: Any, out: Any, c: Any) -> Any:
     return ties + (total + rest)
 
 
+class Tops(NamedTuple):
+    """The largest logits, and the student's at the teacher's top class."""
+
+    z: Any
+    v: Any
+    z_max: Any
+
+
 @compiled
-def quick_terms(z: Any, v: Any, q: Any, p: Any, tops: Any, beta: Any, log_r: Any, r: Any,
-                c: Any) -> Any:  # fmt: skip
+def quick_terms(z: Any, v: Any, q: Any, p: Any, tops: Any, log_r: Any, r: Any, c: Any) -> Any:
     slope = r * q - p
-    x = (z - tops[2]) * beta - (v - tops[1]) * beta + log_r
+    x = (z - tops.z_max) * c.beta - (v - tops.v) * c.beta + log_r
     return slope, slope - product(p, x, c)
 
 
 @in_any_order
-def quick(z: Any, v: Any, q: Any, p: Any, tops: Any, beta: Any, log_r: Any, least: Any,
-          out: Any, c: Any) -> Any:  # fmt: skip
+def quick(z: Any, v: Any, q: Any, p: Any, tops: Any, log_r: Any, out: Any, c: Any) -> Any:
     """Fill `out` with r q − p, as `_quick` of `_kernel.py`.
 
-    Return the sum of  q − p log(q/p),  and how many of |r q − p| are at least so large.
+    Return the sum of  q − p log(q/p),  and how many of |r q − p| are large enough.
     """
     total = rest = number = c.zero
     r = math.exp(log_r)
@@ -186,9 +234,9 @@ def quick(z: Any, v: Any, q: Any, p: Any, tops: Any, beta: Any, log_r: Any, leas
         zi, vi, qi, pi, to = z[i], v[i], q[i], p[i], out[i]
         part = c.zero
         for k in range(len(zi)):
-            to[k], term = quick_terms(zi[k], vi[k], qi[k], pi[k], tops, beta, log_r, r, c)
+            to[k], term = quick_terms(zi[k], vi[k], qi[k], pi[k], tops, log_r, r, c)
             part += term
-            number += c.one if abs(to[k]) >= least else c.zero
+            number += c.one if abs(to[k]) >= c.least_slope else c.zero
         total, rest = add(total, rest, part)
     return total + rest, number
 
@@ -217,9 +265,9 @@ class Levels(NamedTuple):
 
 
 @compiled
-def levels(z_level: Any, v_level: Any, center: Any, beta: Any, c: Any) -> Any:
+def levels(z_level: Any, v_level: Any, center: Any, c: Any) -> Any:
     offset = z_level - v_level
-    reach = abs(offset) if abs(offset) * beta > c.one else c.zero
+    reach = abs(offset) if abs(offset) * c.beta > c.one else c.zero
     return Levels(z_level, v_level, offset, reach, center)
 
 
@@ -260,32 +308,31 @@ def near(p: Any, x: Any, d: Any, c: Any) -> Any:
 
 
 @compiled
-def wide(p: Any, q: Any, p_x: Any, unit: Any) -> Any:
+def wide(p: Any, q: Any, p_x: Any, c: Any) -> Any:
     """Return unit·p (eᵈ − 1) and unit²·p φ(d) from p, p eᵈ and unit·p d."""
-    p_expm1 = unit * (q - p)
-    return p_expm1, unit * (p_expm1 - p_x)
+    p_expm1 = c.unit * (q - p)
+    return p_expm1, c.unit * (p_expm1 - p_x)
 
 
 @compiled
-def near_term(z: Any, v: Any, p: Any, level: Any, beta: Any, factor: Any, c: Any) -> Any:
+def near_term(z: Any, v: Any, p: Any, level: Any, c: Any) -> Any:
     x = difference(z, v, level, c)
-    return near(p, x * factor, x * beta, c), abs(x * beta)
+    return near(p, x * c.factor, x * c.beta, c), abs(x * c.beta)
 
 
 @compiled
-def term(z: Any, v: Any, p: Any, level: Any, beta: Any, factor: Any, unit: Any, c: Any) -> Any:
+def term(z: Any, v: Any, p: Any, level: Any, c: Any) -> Any:
     x = difference(z, v, level, c)
-    p_x = product(p, x * factor, c)
-    near_expm1, near_phi = near(p, x * factor, x * beta, c)
-    q = exp(((z - level.z) - level.center) * beta, c)
-    wide_expm1, wide_phi = wide(p, q, p_x, unit)
-    is_near = abs(x * beta) <= c.reach
+    p_x = product(p, x * c.factor, c)
+    near_expm1, near_phi = near(p, x * c.factor, x * c.beta, c)
+    q = exp(((z - level.z) - level.center) * c.beta, c)
+    wide_expm1, wide_phi = wide(p, q, p_x, c)
+    is_near = abs(x * c.beta) <= c.reach
     return (near_expm1 if is_near else wide_expm1), (near_phi if is_near else wide_phi), p_x
 
 
 @in_any_order
-def near_terms(z: Any, v: Any, p: Any, level: Any, beta: Any, factor: Any, out: Any,
-               c: Any) -> Any:  # fmt: skip
+def near_terms(z: Any, v: Any, p: Any, level: Any, out: Any, c: Any) -> Any:
     """Fill `out` with unit·p (eᵈ − 1); return the sums of both terms and two counts.
 
     These are of the classes with |d| > REACH, for which the terms are wrong, and > FAR.
@@ -295,7 +342,7 @@ def near_terms(z: Any, v: Any, p: Any, level: Any, beta: Any, factor: Any, out: 
         zi, vi, pi, to = z[i], v[i], p[i], out[i]
         m_part = s_part = c.zero
         for k in range(len(zi)):
-            (to[k], p_phi), d = near_term(zi[k], vi[k], pi[k], level, beta, factor, c)
+            (to[k], p_phi), d = near_term(zi[k], vi[k], pi[k], level, c)
             m_part += to[k]
             s_part += p_phi
             wide += c.zero if d <= c.reach else c.one
@@ -306,15 +353,14 @@ def near_terms(z: Any, v: Any, p: Any, level: Any, beta: Any, factor: Any, out: 
 
 
 @in_any_order
-def all_terms(z: Any, v: Any, p: Any, level: Any, beta: Any, factor: Any, unit: Any, out: Any,
-              c: Any) -> Any:  # fmt: skip
+def all_terms(z: Any, v: Any, p: Any, level: Any, out: Any, c: Any) -> Any:
     """Fill `out` as `near_terms`, for every d; return the sums of both terms and of p x."""
     m = m_rest = s = s_rest = t = t_rest = c.zero
     for i in range(len(z)):
         zi, vi, pi, to = z[i], v[i], p[i], out[i]
         m_part = s_part = t_part = c.zero
         for k in range(len(zi)):
-            to[k], p_phi, p_x = term(zi[k], vi[k], pi[k], level, beta, factor, unit, c)
+            to[k], p_phi, p_x = term(zi[k], vi[k], pi[k], level, c)
             m_part += to[k]
             s_part += p_phi
             t_part += p_x
@@ -325,48 +371,44 @@ def all_terms(z: Any, v: Any, p: Any, level: Any, beta: Any, factor: Any, unit: 
 
 
 @compiled
-def level_for_outliers(z: Any, v: Any, p: Any, tops: Any, total: Any, beta: Any, spare: Any,
-                       c: Any) -> Any:  # fmt: skip
+def level_for_outliers(z: Any, v: Any, p: Any, tops: Any, total: Any, spare: Any, c: Any) -> Any:
     """Return the levels for a row with |d| > FAR somewhere; see `Pair` of `_formulas.py`."""
-    z_top, v_top, z_max = tops
-    bound = c.clip / beta
-    level = levels(z_top, v_top, c.zero, beta, c)
+    bound = c.clip / c.beta
+    level = levels(tops.z, tops.v, c.zero, c)
     center = mean(z, v, p, level, bound, c) / total
-    if abs(center) * beta > c.one or (z_max - z_top) * beta > c.two:
-        log_sum = math.log(exponentials(z, z_max, beta, spare, c) / total)
-        level = levels(z_max + log_sum / beta, v_top, c.zero, beta, c)
+    if abs(center) * c.beta > c.one or (tops.z_max - tops.z) * c.beta > c.two:
+        log_sum = math.log(exponentials(z, tops.z_max, spare, c) / total)
+        level = levels(tops.z_max + log_sum / c.beta, tops.v, c.zero, c)
         center = mean(z, v, p, level, bound, c) / total
-    return levels(level.z, v_top, center, beta, c)
+    return levels(level.z, tops.v, center, c)
 
 
 @compiled
-def accurate(z: Any, v: Any, p: Any, tops: Any, total: Any, beta: Any, factor: Any, unit: Any,
-             out: Any, c: Any) -> Any:  # fmt: skip
-    """Fill `out` with unit·p (eᵈ − 1), and return loss and M, as `loss_and_slope`."""
-    z_top, v_top, _ = tops
+def accurate(z: Any, v: Any, p: Any, tops: Any, total: Any, out: Any, c: Any) -> Any:
+    """Fill `out` with unit·p (eᵈ − 1), and return loss and M, as `loss_and_slope` there."""
     is_dominated = total < c.two
-    x = mean(z, v, p, levels(z_top, v_top, c.zero, beta, c), c.inf, c) / total
-    level = levels(z_top if is_dominated else z_top + x, v_top, c.zero, beta, c)
-    level = levels(level.z, v_top, x if is_dominated else c.zero, beta, c)
-    m, s, wide, far = near_terms(z, v, p, level, beta, factor, out, c)
+    x = mean(z, v, p, levels(tops.z, tops.v, c.zero, c), c.inf, c) / total
+    z_level, center = (tops.z, x) if is_dominated else (tops.z + x, c.zero)
+    level = levels(z_level, tops.v, center, c)
+    m, s, wide, far = near_terms(z, v, p, level, out, c)
     t = c.zero
     if wide > c.zero:
         if far > c.zero:
-            level = level_for_outliers(z, v, p, tops, total, beta, out, c)
-        m, s, t = all_terms(z, v, p, level, beta, factor, unit, out, c)
-    return loss_of(m / total, s / total, t / total, unit, c), m / total
+            level = level_for_outliers(z, v, p, tops, total, out, c)
+        m, s, t = all_terms(z, v, p, level, out, c)
+    return loss_of(m / total, s / total, t / total, c), m / total
 
 
 @compiled
-def loss_of(m: Any, s: Any, t: Any, unit: Any, c: Any) -> Any:
+def loss_of(m: Any, s: Any, t: Any, c: Any) -> Any:
     """Return unit²·KL from M, S and Σ p d, as `_loss` of `_formulas.py`."""
-    plain_m = m / unit
+    plain_m = m / c.unit
     ratio = c.half - plain_m * (c.third - plain_m * c.quarter)
     if not abs(plain_m) < c.small:
         ratio = (plain_m - math.log1p(plain_m)) / (plain_m * plain_m)
     loss = s if s == c.inf else s - ratio * m * m
     if plain_m > c.one:
-        loss = (math.log1p(plain_m) * unit - t) * unit
+        loss = (math.log1p(plain_m) * c.unit - t) * c.unit
     return c.zero if loss <= c.zero else loss
 
 
@@ -383,33 +425,32 @@ def store(slope: Any, p: Any, m: Any, factor: Any, out: Any) -> None:
 
 
 @compiled
-def loss_and_slope(z: Any, v: Any, q: Any, p: Any, tops: Any, how: Any, is_close: bool, out: Any,
+def loss_and_slope(z: Any, v: Any, q: Any, p: Any, tops: Any, is_close: bool, out: Any,
                    c: Any) -> Any:  # fmt: skip
     """Fill `out` with a slope; return the loss, M and a factor of a row, and whether it is close.
 
     The gradient is (slope − M p) times the factor. Which formula serves a row depends on that
     row alone; which one is tried first depends on the row before.
     """
-    beta, factor, unit, least_kl, least_slope = how
-    total = exponentials(v, tops[1], beta, p, c)
+    total = exponentials(v, tops.v, p, c)
     if is_close:
-        loss, m = accurate(z, v, p, tops, total, beta, factor, unit, out, c)
-        if loss / unit / unit < c.nearly * least_kl:
-            return loss, m, c.one / ((c.one + m / unit) * total), True
-    log_r = math.log(total / exponentials(z, tops[2], beta, q, c))
-    kl, number = quick(z, v, q, p, tops, beta, log_r, least_slope, out, c)
+        loss, m = accurate(z, v, p, tops, total, out, c)
+        if loss / c.unit / c.unit < c.nearly * c.least_kl:
+            return loss, m, c.one / ((c.one + m / c.unit) * total), True
+    log_r = math.log(total / exponentials(z, tops.z_max, q, c))
+    kl, number = quick(z, v, q, p, tops, log_r, out, c)
     kl /= total
-    if least_kl <= kl < c.inf and number > c.zero:
-        return kl * unit * unit, c.zero, unit / total, False
-    loss, m = accurate(z, v, p, tops, total, beta, factor, unit, out, c)
-    return loss, m, c.one / ((c.one + m / unit) * total), True
+    if c.least_kl <= kl < c.inf and number > c.zero:
+        return kl * c.unit * c.unit, c.zero, c.unit / total, False
+    loss, m = accurate(z, v, p, tops, total, out, c)
+    return loss, m, c.one / ((c.one + m / c.unit) * total), True
 
 
-@compiled
-def compute_rows(student: Any, teacher: Any, loss: Any, grad: Any, how: Any, grad_factor: Any,
-                 space: Any, bits: Any, c: Any) -> None:  # fmt: skip
+@_compiler(from_python=True)
+def compute_rows(student: Any, teacher: Any, loss: Any, grad: Any, space: Any, bits: Any,
+                 c: Any) -> None:  # fmt: skip
     """Fill the loss, and the gradient if it has rows."""
-    z, v, q, p, slope, top = space[0], space[1], space[2], space[3], space[4], space[5]
+    z, v, q, p, slope = space[0], space[1], space[2], space[3], space[4]
     flat = space.reshape(len(space), -1)
     is_close = False
     for i in range(len(student)):
@@ -420,41 +461,25 @@ def compute_rows(student: Any, teacher: Any, loss: Any, grad: Any, how: Any, gra
             if len(grad):
                 grad[i][:] = np.nan
             continue
-        bits[5, 0, 0], bits[5, 0, 1] = largest(bits[0]), largest(bits[1])
-        z_max, v_top = top[0, 0], top[0, 1]
+        z_max, v_top = largest(bits[0]), largest(bits[1])
         z_top = at_top(z, v, v_top, c)
-        tops = (z_top if abs(z_top) < c.inf else z_max), v_top, z_max
-        loss[i], m, factor, is_close = loss_and_slope(z, v, q, p, tops, how, is_close, slope, c)
+        tops = Tops(z_top if abs(z_top) < c.inf else z_max, v_top, z_max)
+        loss[i], m, factor, is_close = loss_and_slope(z, v, q, p, tops, is_close, slope, c)
         if len(grad):
-            store(flat[4], flat[3], m, factor * grad_factor, grad[i])
+            store(flat[4], flat[3], m, factor * c.grad_factor, grad[i])
 
 
-def workspace(classes: int, dtype: np.dtype[Any]) -> Any:
-    """Return room for six rows, in chunks, with excluded classes at their ends; and as bits."""
+def workspace(classes: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return room for five rows, in chunks, with excluded classes at their ends; and as bits."""
     chunks = -(-classes // CHUNK)
     lanes = PAD // dtype.itemsize
     width = -(-classes // (chunks * lanes)) * lanes
-    space = np.full((6, chunks, width), -np.inf, dtype)
+    space = np.full((5, chunks, width), -np.inf, dtype)
     return space, space.view(f"i{dtype.itemsize}")
 
 
-def compute(
-    student: Any, teacher: Any, loss: Any, grad: Any,
-    beta: float, scaled: bool, grad_factor: float, least: tuple[float, float],
-) -> None:  # fmt: skip
-    """Fill the losses `(n,)` of rows `(n, K)`, and their gradients unless those have no rows."""
-    dtype = student.dtype
-    number = dtype.type
-    beta = number(beta)
-    how = (beta, number(1) if scaled else beta, 1 / beta if scaled else number(1))
-    compute_rows(
-        *map(_read_only, (student, teacher)), loss, grad, how + tuple(map(number, least)),
-        number(grad_factor), *workspace(student.shape[1], dtype), numbers(dtype),
-    )  # fmt: skip
-
-
-def _read_only(rows: Any) -> Any:
+def read_only(rows: Any) -> Any:
     """Return a view of rows, or a copy where they are not aligned: one type of array for all."""
-    rows = np.require(rows, requirements="CA").view()
+    rows = np.require(rows, requirements=["C", "A"]).view()
     rows.flags.writeable = False
     return rows

@@ -197,15 +197,20 @@ class _Computation:
         self._compute_deferred(1)
 
     def _run_compiled(self) -> None:
-        from kd_notes._compiled import compute  # not before it is needed: Numba is large
+        from kd_notes import _compiled  # not before it is needed: Numba is large
 
+        dtype = self.batch.dtype
+        space = _compiled.workspace(self.batch.classes, dtype)
+        c = _compiled.numbers(
+            dtype, beta=self.beta, unit=self.unit, factor=1 if self.scaled else self.beta,
+            grad_factor=self.grad_factor, least_kl=self.least_kl, least_slope=self.least_slope,
+        )  # fmt: skip
         for block in self._blocks():
-            place = self.batch.place_for_grad(block)
-            losses = np.empty(block.stop - block.start, self.batch.dtype)
-            least = self.least_kl, self.least_slope
-            how = self.beta, self.scaled, self.grad_factor, least
-            compute(*self.batch.load(block), losses, place, *how)
-            self.batch.store_from(block, losses, place)
+            logits = map(_compiled.read_only, self.batch.load(block))
+            grad = self.batch.place_for_grad(block)
+            loss = np.empty(block.stop - block.start, dtype)
+            _compiled.compute_rows(*logits, loss, grad, *space, c)
+            self.batch.store_from(block, loss, grad)
 
     def _run_formula(self, formula: Formula) -> None:
         """Compute every block by the formulas of another divergence."""
