@@ -18,11 +18,18 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple, TypeVar, cast
 
+import numba
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from kd_notes._formulas import CLIP, COTH, FAR, REACH
+
+config: Any = numba.config
+njit: Any = numba.njit  # its type lacks the options that `_compiler` gives
+
+if config.DISABLE_JIT:
+    raise ImportError("NUMBA_DISABLE_JIT is set")
 
 CHUNK = 512  # the numbers that are added up as they come; sums of chunks are added exactly
 PAD = 256  # bytes: rows are as long as some whole number of these
@@ -30,8 +37,8 @@ PAD = 256  # bytes: rows are as long as some whole number of these
 # eʳ = 1 + r + r² g(r); these are the coefficients, from the constant on, of the polynomial that
 # equals g at the Chebyshev points of ±0.505 log 2, slightly more than what r can be.
 EXP = {
-    "float32": [0.5, 0.1666657328605652, 0.04166654869914055, 0.008363774046301842,
-                0.0013926926767453551],
+    "float32": [0.5, 0.16666573381900845, 0.04166655011030512, 0.008363773874405574,
+                0.0013926926614021907],
     "float64": [0.5000000000000001, 0.16666666666666669, 0.04166666666662064,
                 0.008333333333329793, 0.0013888888918939168, 0.00019841269864380513,
                 2.4801518641395993e-05, 2.75572664186123e-06, 2.7621338669142925e-07,
@@ -96,11 +103,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _compiler(*fastmath: str, from_python: bool = False) -> Callable[[F], F]:
     """Return Numba's decorator; what only compiled functions call is compiled more quickly."""
-    options = {"no_cpython_wrapper": not from_python, "no_cfunc_wrapper": True}
-    options |= {"nogil": True, "cache": True}
-    return cast(
-        "Callable[[F], F]", njit(**options, error_model="numpy", fastmath={"contract", *fastmath})
-    )
+    options: dict[str, Any] = {"no_cpython_wrapper": not from_python, "no_cfunc_wrapper": True}
+    options |= {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *fastmath}}
+
+    def decorate(function: F) -> F:
+        try:
+            return cast("F", njit(**options, cache=True)(function))
+        except RuntimeError:  # there is no folder that can be written
+            return cast("F", njit(**options)(function))
+
+    return decorate
 
 
 compiled = _compiler()

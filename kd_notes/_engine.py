@@ -1,4 +1,4 @@
-"""Which engine computes losses: NumPy alone, or compiled loops, and in how many threads."""
+"""Which engine computes losses: NumPy alone, or compiled loops too, and in how many threads."""
 
 from __future__ import annotations
 
@@ -8,40 +8,39 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
+from types import ModuleType
 from typing import NamedTuple
 
 from kd_notes._checks import as_count
 
-__all__ = ["set_engine"]
-
 ENGINES = ("auto", "compiled", "numpy")
-LEAST = 2**16  # logits for each thread: a thread less is quicker than one with fewer
+VARIABLE = "KD_NOTES_ENGINE"  # of the environment
+LEAST = 2**16  # logits for each thread: with fewer, starting it costs more than it saves
 
 
-class Engine(NamedTuple):
-    """What computes: whether compiled loops may, and in how many threads."""
-
-    is_compiled: bool
+class _Engine(NamedTuple):
+    may_compile: bool
     threads: int
 
 
-_engine: Engine | None = None  # chosen at the first use, so that this does not import Numba
+_engine: _Engine | None = None  # chosen at the first use: the environment may change until then
 
 
 def set_engine(engine: str = "auto", *, threads: int | None = None) -> None:
-    """Choose what computes the losses of distillation and their gradients.
+    """Choose what computes the distillation losses and their gradients, and in how many threads.
 
     Parameters
     ----------
     engine
-        `"numpy"`: NumPy. `"compiled"`: the forward KL of more than 64 classes in loops that
-        Numba compiles, everything else by NumPy. `"auto"`: `"compiled"` where Numba is
-        installed, as it is after `pip install "kd-notes[fast]"`, and `"numpy"` elsewhere.
-        Where this function is not called, the environment variable `KD_NOTES_ENGINE` gives
-        the engine, and `"numpy"` is what it is without that.
+        `"numpy"`: NumPy alone. `"compiled"`: forward KL of more than 64 classes in loops that
+        Numba compiles, all else in NumPy. `"auto"`: `"compiled"` where Numba can be imported,
+        as after `pip install "kd-notes[fast]"`, and `"numpy"` elsewhere. Before the first call
+        of this function, the engine is that of the environment variable `KD_NOTES_ENGINE`, or
+        `"auto"`.
     threads
-        How many threads share the rows of a batch. By default 1 for `"numpy"`; for `"compiled"`
-        the environment variable `OMP_NUM_THREADS`, or one for each processor.
+        How many threads share the rows of a batch. If not given: 1 for `"numpy"`; where Numba
+        is installed and the engine is another one, the environment variable `OMP_NUM_THREADS`,
+        or as many as there are processors.
 
     Raises
     ------
@@ -50,61 +49,92 @@ def set_engine(engine: str = "auto", *, threads: int | None = None) -> None:
     TypeError
         If `threads` is not an integer.
     ImportError
-        If `"compiled"` is chosen and Numba is not installed.
+        If the engine is `"compiled"`, and Numba cannot be imported.
 
     Notes
     -----
-    Both engines keep the same promise of accuracy, but their results may differ in the last
-    digits. With either, the result of a row depends on that row alone: the number of threads
-    changes no bit. The loops are compiled when they are first needed, which takes some seconds,
-    and stored on disk.
+    The choice holds for the whole process, and for `kd_notes.torch` on tensors of a CPU.
+    Both engines are held to the same accuracy, at most 16 eps times one plus the condition
+    number, but their results may differ in the last digits. With either, the result of a row
+    depends on that row alone, so that the number of threads changes no bit.
+
+    The loops are compiled when they are first needed, for each dtype, which takes some
+    seconds. They are stored beside the package, or in the user's cache directory where that
+    cannot be written, or in `NUMBA_CACHE_DIR`.
 
     Examples
     --------
-    >>> from kd_notes._engine import set_engine
+    >>> import numpy as np
+    >>> from kd_notes import kd_loss, set_engine
+    >>> set_engine("numpy", threads=2)
+    >>> kd_loss(np.zeros((3, 1000)), np.zeros((3, 1000)))
+    array([0., 0., 0.])
     >>> set_engine("numpy")
     """
     global _engine
-    _engine = _chosen(engine, threads)
+    _engine = _chosen("engine", engine, threads)
 
 
-def current_engine() -> Engine:
-    """Return the engine that was chosen, by `set_engine` or by the environment."""
-    global _engine
-    if _engine is None:
-        _engine = _chosen(os.environ.get("KD_NOTES_ENGINE", "numpy"), None)
-    return _engine
-
-
-def _chosen(engine: str, threads: int | None) -> Engine:
+def _chosen(name: str, engine: str, threads: int | None = None) -> _Engine:
     if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {[*ENGINES]}; got {engine!r}")
-    has_numba = find_spec("numba") is not None
-    if engine == "compiled" and not has_numba:
-        raise ImportError('the compiled engine needs Numba: pip install "kd-notes[fast]"')
-    is_compiled = has_numba and engine != "numpy"
+        raise ValueError(f"{name} must be one of {[*ENGINES]}; got {engine!r}")
+    if engine == "compiled" and isinstance(loops := _loops(), ImportError):
+        raise ImportError(
+            f'{name} "compiled" needs Numba, as of pip install "kd-notes[fast]"; got: {loops}'
+        ) from loops
+    may_compile = engine != "numpy" and find_spec("numba") is not None
     if threads is None:
-        return Engine(is_compiled, _processors() if is_compiled else 1)
-    return Engine(is_compiled, as_count("threads", threads))
+        return _Engine(may_compile, _processors() if may_compile else 1)
+    return _Engine(may_compile, as_count("threads", threads))
 
 
 def _processors() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdecimal() and int(wanted) else os.cpu_count() or 1
+    if wanted.isdecimal() and int(wanted):
+        return int(wanted)
+    allowed = getattr(os, "sched_getaffinity", None)  # fewer than all in a container
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+def _current() -> _Engine:
+    global _engine
+    if _engine is None:
+        _engine = _chosen(VARIABLE, os.environ.get(VARIABLE, "auto"))
+    return _engine
+
+
+def compiled_loops() -> ModuleType | None:
+    """Return the module of compiled loops, or None where NumPy computes."""
+    if not _current().may_compile:
+        return None
+    loops = _loops()
+    return None if isinstance(loops, ImportError) else loops
+
+
+@cache
+def _loops() -> ModuleType | ImportError:
+    """Import the compiled loops, or return why they cannot be: Numba may be too old for NumPy."""
+    try:
+        from kd_notes import _compiled
+    except ImportError as error:
+        return error
+    return _compiled
 
 
 def in_parts(compute: Callable[[slice], None], rows: int, classes: int) -> None:
     """Call a function for all rows, or for some at once in each of several threads."""
-    threads = min(current_engine().threads, rows, rows * classes // LEAST)
+    threads = min(_current().threads, rows, rows * classes // LEAST)
     if threads <= 1:
         compute(slice(0, rows))
         return
     ends = [rows * i // threads for i in range(threads + 1)]
-    parts = [slice(*pair) for pair in itertools.pairwise(ends)]
-    others = [_pool().submit(compute, part) for part in parts[1:]]
-    compute(parts[0])
-    for other in others:
-        other.result()
+    first, *others = (slice(*pair) for pair in itertools.pairwise(ends))
+    begun = [_pool().submit(compute, part) for part in others]
+    try:
+        compute(first)
+    finally:
+        for other in begun:
+            other.result()
 
 
 @cache

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_notes._checks import FloatArray
-from kd_notes._engine import current_engine, in_parts
+from kd_notes._engine import compiled_loops, in_parts
 from kd_notes._f_divergences import FORWARD, Formula, divergence_and_slope
 from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope, times
 
@@ -178,8 +178,8 @@ class _Computation:
     def run(self, formula: Formula) -> None:
         if formula != FORWARD:
             self._run_formula(formula)
-        elif self.batch.classes > COMPILED_ABOVE and current_engine().is_compiled:
-            self._run_compiled()
+        elif self.batch.classes > COMPILED_ABOVE and (loops := compiled_loops()):
+            self._run_compiled(loops)
         elif self.rows.start < self.rows.stop:
             self._run_forward()
 
@@ -196,20 +196,18 @@ class _Computation:
             self._compute_deferred(self.step)
         self._compute_deferred(1)
 
-    def _run_compiled(self) -> None:
-        from kd_notes import _compiled  # not before it is needed: Numba is large
-
+    def _run_compiled(self, loops: Any) -> None:
         dtype = self.batch.dtype
-        space = _compiled.workspace(self.batch.classes, dtype)
-        c = _compiled.numbers(
+        space = loops.workspace(self.batch.classes, dtype)
+        c = loops.numbers(
             dtype, beta=self.beta, unit=self.unit, factor=1 if self.scaled else self.beta,
             grad_factor=self.grad_factor, least_kl=self.least_kl, least_slope=self.least_slope,
         )  # fmt: skip
         for block in self._blocks():
-            logits = map(_compiled.read_only, self.batch.load(block))
-            grad = self.batch.place_for_grad(block)
+            logits = map(loops.read_only, self.batch.load(block))
             loss = np.empty(block.stop - block.start, dtype)
-            _compiled.compute_rows(*logits, loss, grad, *space, c)
+            grad = self.batch.place_for_grad(block)
+            loops.compute_rows(*logits, loss, grad, *space, c)
             self.batch.store_from(block, loss, grad)
 
     def _run_formula(self, formula: Formula) -> None:

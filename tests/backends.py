@@ -8,7 +8,8 @@ from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from unittest import mock
 
-from kd_notes import kd_loss_and_grad, set_engine
+from kd_notes import kd_loss_and_grad
+from kd_notes._engine import _chosen
 
 
 def by_torch(student, teacher, temperature, scaled=True, **options):
@@ -49,10 +50,9 @@ def by_compiled(student, teacher, temperature, scaled=True, **options):
 @contextmanager
 def compiled(threads=1):
     """Let the compiled loops compute, for few classes too."""
-    set_engine("compiled", threads=threads)
-    with mock.patch("kd_notes._kernel.COMPILED_ABOVE", 0):
+    engine = mock.patch("kd_notes._engine._engine", _chosen("engine", "compiled", threads))
+    with engine, mock.patch("kd_notes._kernel.COMPILED_ABOVE", 0):
         yield
-    set_engine("numpy")
 
 
 def branchless():
@@ -65,10 +65,11 @@ def _no(*tensors):  # no mock object: `torch.compile` must be able to read it
 
 
 BACKENDS = {"numpy": by_numpy}
+ENGINES = {"numpy": nullcontext}
 MODES = [nullcontext]
 if find_spec("numba"):
     BACKENDS |= {"compiled": by_compiled}
-    MODES += [compiled]
+    ENGINES |= {"compiled": compiled}
 if find_spec("torch"):
     BACKENDS |= {"torch": by_torch, "torch-branchless": by_torch_branchless}
     MODES += [branchless]

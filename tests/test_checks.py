@@ -163,7 +163,7 @@ def uses(arguments):
     return [(name, key) for key in arguments for name in names_with(key)]
 
 
-@pytest.mark.parametrize("name", kd.__all__)
+@pytest.mark.parametrize("name", sorted({*kd.__all__} - {"set_engine"}))
 def test_good_arguments_pass(name):
     call(name, **GOOD)
 

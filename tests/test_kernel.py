@@ -15,7 +15,7 @@ from operator import mul
 import numpy as np
 import pytest
 import references
-from backends import BACKENDS
+from backends import BACKENDS, ENGINES
 from mpmath import mp
 from numpy.testing import assert_array_equal
 from references import exact
@@ -28,6 +28,13 @@ PROMISE = 16
 
 each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_temperature = pytest.mark.parametrize("temperature", TEMPERATURES)
+each_engine = pytest.mark.usefixtures("engine")
+
+
+@pytest.fixture(params=ENGINES.values(), ids=ENGINES)
+def engine(request):
+    with request.param():
+        yield
 
 
 def reference(z, v, temperature):
@@ -227,6 +234,7 @@ def test_the_promise_is_kept_in_a_crowd(rng):
     assert (abs(kd_loss(*logits) / true - 1) / unit).max() <= PROMISE
 
 
+@each_engine
 @each_dtype
 @pytest.mark.parametrize("temperature", [1e-320, 1e-40, 1e20, 1e160])
 @pytest.mark.parametrize("num_classes", [3, 100])
@@ -271,6 +279,7 @@ def test_the_coefficients_are_those_of_the_interpolating_polynomial():
         assert coefficients == [float(c) for c in true], name
 
 
+@each_engine
 @each_dtype
 @each_temperature
 def test_equal_logits_cost_exactly_nothing_and_nothing_is_negative(temperature, dtype, rng):
@@ -282,6 +291,7 @@ def test_equal_logits_cost_exactly_nothing_and_nothing_is_negative(temperature, 
     assert (kd_loss(nearly.astype(dtype), logits, temperature) >= 0).all()
 
 
+@each_engine
 @each_dtype
 @pytest.mark.parametrize("num_classes", [1, 2, 10, 64, 65, 1000])
 @pytest.mark.parametrize("temperature", [1.0, 30.0, 1e5, np.inf])
@@ -303,6 +313,7 @@ def test_a_row_is_the_same_to_the_bit_alone_and_anywhere_in_a_batch(
     assert_array_equal(grad[5:], later[1])
 
 
+@each_engine
 @pytest.mark.parametrize("temperature", [2.0, 1e5, np.inf])
 def test_a_bad_row_leaves_the_rest_of_its_block_as_it_was(temperature, rng):
     student, teacher = rng.normal(size=(2, 40, 10))
@@ -315,6 +326,7 @@ def test_a_bad_row_leaves_the_rest_of_its_block_as_it_was(temperature, rng):
     assert np.isnan(spoiled_loss[[3, 4, 6]]).all()
 
 
+@each_engine
 @pytest.mark.parametrize("temperature", [4.0, 1e5])
 def test_batches_that_are_no_matrix_are_the_same_to_the_bit(temperature, rng):
     student, teacher = rng.normal(size=(5, 1, 6, 10)), rng.normal(size=(4, 1, 10))
@@ -327,6 +339,7 @@ def test_batches_that_are_no_matrix_are_the_same_to_the_bit(temperature, rng):
 
 
 @pytest.mark.slow
+@each_engine
 @pytest.mark.parametrize("temperature", [4.0, 1e4])
 @pytest.mark.parametrize(
     ("shape", "dtype"),
@@ -348,6 +361,7 @@ def test_the_buffer_that_numpy_works_with_is_left_as_it_was(rng):
     assert np.getbufsize() == before
 
 
+@each_engine
 def test_half_precision_logits_are_converted_block_by_block(rng):
     teacher = rng.normal(size=(20_000, 100)).astype(np.float16)
     student = rng.normal(size=(20_000, 100)).astype(np.float32)

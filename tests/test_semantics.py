@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from backends import ENGINES
 from calling import call, names_with
 from numpy.testing import assert_allclose, assert_array_equal
 from references import EPS
@@ -17,6 +18,12 @@ every = pytest.mark.parametrize("name", EVERY)
 of_logits = pytest.mark.parametrize("name", OF_LOGITS)
 of_labels = pytest.mark.parametrize("name", sorted(set(OF_LABELS) & set(OF_LOGITS)))
 of_two = pytest.mark.parametrize("name", OF_TWO)
+
+
+@pytest.fixture(autouse=True, params=ENGINES.values(), ids=ENGINES)
+def engine(request):
+    with request.param():
+        yield
 
 
 @pytest.fixture(autouse=True)
