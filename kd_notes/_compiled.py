@@ -31,8 +31,10 @@ njit: Any = numba.njit  # its type lacks the options that `_compiler` gives
 if config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set")
 
-CHUNK = 512  # the numbers that are added up as they come; sums of chunks are added exactly
-PAD = 256  # bytes: rows are as long as some whole number of these
+# Bytes of a row that are added up as they come; sums of chunks are added exactly. Where many
+# classes have the same logits, longer sums in few registers are all rounded to the same side.
+CHUNK = 1024
+PAD = 256  # bytes: chunks are as long as some whole number of these
 
 # eʳ = 1 + r + r² g(r); these are the coefficients, from the constant on, of the polynomial that
 # equals g at the Chebyshev points of ±0.505 log 2, slightly more than what r can be.
@@ -483,9 +485,9 @@ def compute_rows(student: Any, teacher: Any, loss: Any, grad: Any, space: Any, b
 
 def workspace(classes: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
     """Return room for five rows, in chunks, with excluded classes at their ends; and as bits."""
-    chunks = -(-classes // CHUNK)
-    lanes = PAD // dtype.itemsize
-    width = -(-classes // (chunks * lanes)) * lanes
+    size = classes * dtype.itemsize
+    chunks = -(-size // CHUNK)
+    width = -(-size // (chunks * PAD)) * PAD // dtype.itemsize
     space = np.full((5, chunks, width), -np.inf, dtype)
     return space, space.view(f"i{dtype.itemsize}")
 

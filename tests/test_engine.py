@@ -29,7 +29,7 @@ def run(code, **variables):
     """Run Python code in a new process, in which every warning is an error."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables}
     command = [sys.executable, "-W", "error", "-c", code]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def logits(rng, rows, classes, dtype=np.float32):
