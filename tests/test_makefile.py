@@ -81,6 +81,12 @@ def test_what_is_published_was_built_from_clean_by_a_run_and_passed_every_test(m
     assert (ROOT / ".ci" / "run").read_text().endswith("make check\n")
 
 
+@pytest.mark.parametrize("target", ["test", "executed-book", "notebooks", "lab"])
+def test_what_is_compared_with_stored_outputs_is_computed_by_numpy(made, target):
+    rules = commands(made, "--print-data-base", target)
+    assert f"{target}: KD_NOTES_ENGINE := numpy" in rules
+
+
 @pytest.mark.slow
 def test_a_changed_library_fails_with_the_numbers_that_are_stored(tmp_path):
     shutil.copytree(ROOT / "kd_notes", tmp_path / "kd_notes")
