@@ -239,6 +239,27 @@ def test_the_coefficients_of_the_exponential_are_those_of_the_interpolating_poly
 
 
 @needs_numba
+@each_dtype
+def test_a_sum_of_equal_numbers_is_right_to_two_units(dtype):
+    """Partial sums of equal numbers are all rounded to the same side; `CHUNK` keeps them short.
+
+    This is the error with vector registers of 512 bits; shorter ones add up more numbers each.
+    """
+    from numba import njit
+
+    from kd_notes import _compiled
+
+    c = _compiled.numbers(np.dtype(dtype), beta=1)
+    compute = njit(lambda x, top, out, c: _compiled.exponentials(x, top, out, c))
+    (x, out, *_), _ = _compiled.workspace(1503, np.dtype(dtype))
+    for value in np.linspace(-5, -3, 101).astype(dtype):
+        x.reshape(-1)[:1503] = value
+        total = float(compute(x, dtype(0), out, c))
+        expected = 1503 * float(out[0, 0])
+        assert abs(total - expected) <= 2 * np.finfo(dtype).eps * expected
+
+
+@needs_numba
 @pytest.mark.slow
 def test_the_first_call_says_nothing_and_is_stored(tmp_path):
     code = """
