@@ -2,7 +2,7 @@
 # make test    run the tests         make serve   the site on http://localhost:8000
 # make check   all that CI checks    make lint    style and types
 # make torch   install PyTorch, so that what is written for it is tested and run too
-# make bench   speed, memory and accuracy beside SciPy, PyTorch and JAX
+# make bench   speed, memory and accuracy beside SciPy, PyTorch and JAX; a trial: ROUNDS=1
 # make audit   what the distillation losses of other libraries compute
 PYTHON ?= python3
 VENV := .venv
@@ -84,7 +84,8 @@ serve: book
 	$(BIN)/python -m http.server --bind localhost --directory $(SITE) 8000
 
 bench: $(VENV)/has-bench
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    $(if $(MINUTES),--minutes $(MINUTES))
 	$(BIN)/python benchmarks/figures.py
 
 # The distributions, and a look at whether the library needs more than NumPy.

@@ -1,88 +1,150 @@
-"""Six implementations of the KD loss and its gradient.
+"""The contenders: each computes τ² times the KD loss of each example, and its gradient.
 
-Each is a function `prepare(student, teacher, temperature)` that returns a function
-without arguments. That one computes τ² times the KD loss of each example and the gradient
-of their sum, and returns both as NumPy arrays.
+A contender is a function `(student, teacher, temperature)` that imports its own library, as it
+runs in a process of its own, and returns a function without arguments. That one does what a
+user would write, and returns loss and gradient in new memory.
 """
 
-import jax
-import jax.numpy as jnp
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812
-from scipy.special import log_softmax, softmax
-
-from kd_notes import kd_loss_and_grad
-from kd_notes.torch import kd_loss
-
-jax.config.update("jax_enable_x64", True)
 
 
-def kd_notes_way(student, teacher, temperature):
+def kd_notes(student, teacher, temperature):
+    from kd_notes import kd_loss_and_grad
+
+    return lambda: kd_loss_and_grad(student, teacher, temperature)
+
+
+def kd_notes_out(student, teacher, temperature):
+    from kd_notes import kd_loss_and_grad
+
     grad = np.empty_like(student)
     return lambda: kd_loss_and_grad(student, teacher, temperature, out=grad)
 
 
-def scipy_way(student, teacher, temperature):
+def scipy(student, teacher, temperature):
+    from scipy.special import log_softmax
+
     def run():
-        z_s, z_t = student / temperature, teacher / temperature
-        p_s, p_t = softmax(z_s, axis=-1), softmax(z_t, axis=-1)
-        log_ratio = log_softmax(z_t, axis=-1) - log_softmax(z_s, axis=-1)
-        loss = temperature**2 * np.sum(p_t * log_ratio, axis=-1)
-        return loss, temperature * (p_s - p_t)
+        log_q, log_p = (log_softmax(z / temperature, axis=-1) for z in (student, teacher))
+        q, p = np.exp(log_q), np.exp(log_p)
+        return temperature**2 * np.vecdot(p, log_p - log_q), temperature * (q - p)
 
     return run
 
 
-def torch_kl_div(z_s, z_t, temperature):
-    log_s = F.log_softmax(z_s / temperature, dim=-1)
-    p_t = F.softmax(z_t / temperature, dim=-1)
-    return F.kl_div(log_s, p_t, reduction="none").sum(dim=-1) * temperature**2
+def usual_lines(z_s, z_t, temperature):
+    from torch.nn import functional
+
+    log_q = functional.log_softmax(z_s / temperature, dim=-1)
+    p = functional.softmax(z_t / temperature, dim=-1)
+    return functional.kl_div(log_q, p, reduction="none").sum(dim=-1) * temperature**2
 
 
-def torch_way(student, teacher, temperature, loss_of=torch_kl_div):
-    z_s, z_t = torch.tensor(student, requires_grad=True), torch.tensor(teacher)
+def forward_and_backward(loss_of, student, teacher, temperature):
+    import torch
+
+    z_s, z_t = torch.from_numpy(student).requires_grad_(), torch.from_numpy(teacher)
 
     def run():
         loss = loss_of(z_s, z_t, temperature)
         (grad,) = torch.autograd.grad(loss.sum(), z_s)
-        return loss.detach().numpy(), grad.numpy()
+        return loss.detach(), grad
 
     return run
 
 
-def kd_notes_torch_way(student, teacher, temperature):
-    return torch_way(student, teacher, temperature, loss_of=kd_loss)
+def torch_eager(student, teacher, temperature):
+    return forward_and_backward(usual_lines, student, teacher, temperature)
 
 
-def jax_way(student, teacher, temperature):
-    def total(z_s, z_t):
-        log_s = jax.nn.log_softmax(z_s / temperature)
-        log_t = jax.nn.log_softmax(z_t / temperature)
-        loss = temperature**2 * jnp.sum(jnp.exp(log_t) * (log_t - log_s), axis=-1)
+@cache
+def compiled_lines():
+    import torch
+
+    torch._dynamo.config.recompile_limit = 64  # shapes and dtypes
+    return torch.compile(usual_lines, dynamic=False)
+
+
+def torch_compile(student, teacher, temperature):
+    import torch
+
+    tau = torch.tensor(temperature)  # for a Python float it would compile again
+    return forward_and_backward(compiled_lines(), student, teacher, tau)
+
+
+def kd_notes_torch(student, teacher, temperature):
+    from kd_notes.torch import kd_loss
+
+    return forward_and_backward(kd_loss, student, teacher, temperature)
+
+
+@cache
+def jitted_lines():
+    import jax
+    import jax.numpy as jnp
+
+    def total(z_s, z_t, temperature):
+        log_q = jax.nn.log_softmax(z_s / temperature)
+        log_p = jax.nn.log_softmax(z_t / temperature)
+        loss = temperature**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
         return loss.sum(), loss
 
-    compiled = jax.jit(jax.value_and_grad(total, has_aux=True))
-    z_s, z_t = jnp.asarray(student), jnp.asarray(teacher)
+    return jax.jit(jax.value_and_grad(total, has_aux=True))
+
+
+def jax_jit(student, teacher, temperature):
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    z_s, z_t = jax.numpy.asarray(student), jax.numpy.asarray(teacher)
 
     def run():
-        (_, loss), grad = jax.block_until_ready(compiled(z_s, z_t))
-        return np.asarray(loss), np.asarray(grad)
+        (_, loss), grad = jax.block_until_ready(jitted_lines()(z_s, z_t, temperature))
+        return loss, grad
 
     return run
 
 
-def plain_add(student, teacher, temperature):
-    """Add both arrays into a third, which measures the access to memory alone."""
-    total = np.empty_like(student)
-    return lambda: (None, np.add(student, teacher, out=total))
+def addition(student, teacher, temperature):
+    """Read and write as many bytes as loss and gradient do, and compute next to nothing."""
+    return lambda: (None, np.add(student, teacher))
 
 
-WAYS = {
-    "kd_notes": kd_notes_way,
-    "kd_notes.torch": kd_notes_torch_way,
-    "SciPy": scipy_way,
-    "PyTorch": torch_way,
-    "JAX": jax_way,
-    "add": plain_add,
+def exponentials(student, teacher, temperature):
+    """Two exponentials for each logit, of numbers that stay in the cache."""
+    few = student.reshape(-1)[: 2**13].copy()
+    out = np.empty_like(few)
+
+    def run():
+        for _ in range(2 * student.size // few.size):
+            np.exp(few, out=out)
+        return None, None
+
+    return run
+
+
+NUMPY, COMPILED = ({"KD_NOTES_ENGINE": engine} for engine in ("numpy", "compiled"))
+ONE_THREAD = COMPILED | {"OMP_NUM_THREADS": "1"}
+CONTENDERS: dict[str, tuple[Callable[..., Any], dict[str, str]]]  # and what its process needs
+CONTENDERS = {
+    "kd_notes, NumPy": (kd_notes, NUMPY),
+    "kd_notes, NumPy, out=": (kd_notes_out, NUMPY),
+    "kd_notes, compiled": (kd_notes, COMPILED),
+    "kd_notes, compiled, out=": (kd_notes_out, COMPILED),
+    "kd_notes, compiled, 1 thread": (kd_notes, ONE_THREAD),
+    "kd_notes.torch, NumPy": (kd_notes_torch, NUMPY),
+    "kd_notes.torch, compiled": (kd_notes_torch, COMPILED),
+    "SciPy": (scipy, {}),
+    "PyTorch": (torch_eager, {}),
+    "torch.compile": (torch_compile, {}),
+    "JAX": (jax_jit, {}),
+    "addition": (addition, {}),
+    "exponentials": (exponentials, {}),
 }
+if not (find_spec("numba") and find_spec("kd_notes._compiled")):
+    CONTENDERS = {name: way for name, way in CONTENDERS.items() if "compiled" not in name}

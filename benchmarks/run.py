@@ -1,83 +1,98 @@
 """Measure speed, memory and accuracy of loss and gradient, and write `results.json`.
 
-Run it by `make bench`; `--rounds 2 --out scratch.json` is a quick trial of it. The
-implementations are timed in turn, round after round in one process, so that a load on the
-machine slows all of them; ratios of medians are the numbers to quote.
-A short pause before each call keeps the threads of one, which wait for more work by
-spinning, from being timed with the next.
-Extra memory is measured in a process of its own for each, as the peak of resident memory
-above what was there before the call, less the size of the results. Errors are relative to
-mpmath at 60 digits, the gradient's by the largest entry of its row.
+Run it by `make bench`, or `make bench ROUNDS=1` for a trial. Each contender has a process of
+its own, and they are measured in turn: in each round, in each case, each process makes a few
+calls back to back, so that its threads are awake, and reports the median time of a call. A load
+on the machine slows all of them alike: quote ratios, whose spread over the rounds is in the file.
+
+Extra memory is the peak of resident memory above what was there before the call, less the
+size of new results. Errors are relative to mpmath at 60 digits, the gradient's by the largest
+entry of its row.
 """
 
 import argparse
-import ctypes
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
-from contenders import WAYS
+from contenders import CONTENDERS
 from mpmath import mp
+from ratios import OTHERS, ratios
 from tqdm import tqdm
+from worker import random_logits
 
 RESULTS = Path(__file__).with_name("results.json")
 SHAPES = [(65536, 10), (8192, 100), (4096, 1000), (256, 50257)]
 DTYPES = ["float32", "float64"]
-TEMPERATURES = [1.0, 4.0, 20.0, 100.0, 1e3, 1e4]
-HOTTER = 1e6  # where errors are measured, too
+TEMPERATURES = [1.0, 4.0, 20.0, 1e4]
+ERRORS_AT = [1.0, 4.0, 20.0, 100.0, 1e3, 1e4, 1e6]
 MEMORY_AT = 20.0  # of these temperatures, the one at which kd_notes takes most
-ROUNDS = 15
-REST = 0.03  # seconds
+ROUNDS, MINUTES = 5, 12
+FIRST_MINUTES, ROUND_MINUTES = 2, 1.7  # on two cores: compilation, memory and errors; a round
 
 
-def random_logits(shape, dtype):
-    rng = np.random.default_rng(seed=0)
-    return rng.normal(scale=3, size=(2, *shape)).astype(dtype)
+class Process:
+    """A contender's process, which answers requests."""
+
+    def __init__(self, name):
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("worker.py"), name],
+            env={**os.environ, **CONTENDERS[name][1]},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def ask(self, *request):
+        """Return what it measures: `worker.py` says what can be asked."""
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def seconds(shape, dtype, temperature, rounds):
-    """Return the median time of each implementation, all run in turn."""
-    student, teacher = random_logits(shape, dtype)
-    runs = {name: way(student, teacher, temperature) for name, way in WAYS.items()}
-    times = {name: [] for name in runs}
-    for round_ in range(rounds + 1):
-        for name, run in runs.items():
-            time.sleep(REST)
-            start = time.perf_counter()
-            run()
-            if round_:  # the first one compiles, and warms the caches
-                times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in times.items()}
+def case(shape, dtype, temperature, what, values):
+    return {"shape": shape, "dtype": dtype, "temperature": temperature, what: values}
 
 
-def extra_mebibytes(name, shape, dtype, temperature):
-    """Return the peak memory of one call beside its results, measured in a new process."""
-    command = [sys.executable, __file__, "memory", name, *map(str, [*shape, dtype, temperature])]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def memory(processes):
+    return [
+        case(*of, "mebibytes", {name: p.ask("mebibytes", *of) for name, p in processes.items()})
+        for shape in SHAPES
+        for dtype in tqdm(DTYPES, desc=f"memory {shape}")
+        for of in [(shape, dtype, MEMORY_AT)]
+    ]
 
 
-def measure_memory(name, rows, classes, dtype, temperature):
-    shape = (int(rows), int(classes))
-    run = WAYS[name](*random_logits(shape, dtype), float(temperature))
-    results = sum(array.nbytes for array in run() if array is not None)
-    if name in ("kd_notes", "add"):  # these write into memory allocated before
-        results = 0
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # else the second call reuses what the first one freed
-    before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    run()
-    print(max(resident("VmHWM") - before - results, 0) / 2**20)
-
-
-def resident(field):
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.split(f"{field}:")[1].split()[0])
+def speed(processes, rounds, deadline):
+    """Time each contender in turn, round by round; a round that is late is not counted."""
+    cases = [(s, d, t) for s in SHAPES for d in DTYPES for t in TEMPERATURES]
+    times = {of: {name: [] for name in processes} for of in cases}
+    for number in range(1, rounds + 1):
+        started = time.monotonic()
+        for of in tqdm(cases, desc=f"speed, round {number} of {rounds}"):
+            if time.monotonic() > deadline:
+                break
+            for name, process in processes.items():
+                times[of][name].append(process.ask("seconds", *of))
+        took = time.monotonic() - started
+        print(f"A round takes {took / 60:.1f} minutes.")
+        if time.monotonic() + took > deadline:
+            break
+    complete = len(times[cases[-1]][OTHERS[-1]])
+    return [
+        case(*of, "seconds", {name: values[:complete] for name, values in times[of].items()})
+        for of in cases
+    ]
 
 
 def reference(student, teacher, temperature):
@@ -91,24 +106,30 @@ def reference(student, teacher, temperature):
         return loss, [tau * (s - t) for s, t in zip(p_s, p_t, strict=True)]
 
 
-def errors(dtype, temperature):
-    """Return the largest relative errors of each implementation over a few rows of 100 classes."""
-    student, teacher = random_logits((20, 100), dtype)
-    rows = [reference(*row, temperature) for row in zip(student, teacher, strict=True)]
-    found = {}
-    for name, way in WAYS.items():
-        loss, grad = way(student, teacher, temperature)()
-        if loss is None:  # the plain sum
-            continue
-        of_loss = [
-            abs(mp.mpf(float(x)) / true - 1) for x, (true, _) in zip(loss, rows, strict=True)
-        ]
-        of_grad = [
-            max(abs(mp.mpf(float(g)) - t) for g, t in zip(row, true, strict=True))
-            / max(map(abs, true))
-            for row, (_, true) in zip(grad, rows, strict=True)
-        ]
-        found[name] = {"loss": float(max(of_loss)), "grad": float(max(of_grad))}
+def largest_errors(losses, grads, rows):
+    """Return the largest relative errors over some rows, of the loss and of the gradient."""
+    of_loss = [abs(mp.mpf(x) / true - 1) for x, (true, _) in zip(losses, rows, strict=True)]
+    of_grad = [
+        max(abs(mp.mpf(g) - t) for g, t in zip(row, true, strict=True)) / max(map(abs, true))
+        for row, (_, true) in zip(grads, rows, strict=True)
+    ]
+    return {"loss": float(max(of_loss)), "grad": float(max(of_grad))}
+
+
+def accuracy(processes):
+    found = []
+    for dtype in DTYPES:
+        for temperature in tqdm(ERRORS_AT, desc=f"accuracy {dtype}"):
+            of = (20, 100), dtype, temperature
+            student, teacher = random_logits(*of[:2])
+            rows = [reference(*row, temperature) for row in zip(student, teacher, strict=True)]
+            values = {name: p.ask("values", *of) for name, p in processes.items()}
+            errors = {
+                name: largest_errors(*pair, rows)
+                for name, pair in values.items()
+                if pair[0] is not None
+            }
+            found.append({"dtype": dtype, "temperature": temperature, "errors": errors})
     return found
 
 
@@ -119,52 +140,41 @@ def machine():
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{name: version(name) for name in ("numpy", "scipy", "torch", "jax")},
+        **{name: version_of(name) for name in ("numpy", "numba", "scipy", "torch", "jax")},
     }
+
+
+def version_of(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: beside this file")
     return parser.parse_args()
 
 
 def main():
     args = arguments()
-    cases = [(shape, dtype) for shape in SHAPES for dtype in DTYPES]
-    timed = [(*case, temperature) for case in cases for temperature in TEMPERATURES]
-    results = {
-        "machine": machine(),
-        "rounds": args.rounds,
-        "speed": [
-            {
-                "shape": shape,
-                "dtype": dtype,
-                "temperature": temperature,
-                "seconds": seconds(shape, dtype, temperature, args.rounds),
-            }
-            for shape, dtype, temperature in tqdm(timed, desc="speed")
-        ],
-        "memory": [
-            {
-                "shape": shape,
-                "dtype": dtype,
-                "temperature": MEMORY_AT,
-                "mebibytes": {
-                    name: extra_mebibytes(name, shape, dtype, MEMORY_AT) for name in WAYS
-                },
-            }
-            for shape, dtype in tqdm(cases, desc="memory")
-        ],
-        "accuracy": [
-            {"dtype": dtype, "temperature": temperature, "errors": errors(dtype, temperature)}
-            for dtype in DTYPES
-            for temperature in tqdm([*TEMPERATURES, HOTTER], desc=f"accuracy {dtype}")
-        ],
-    }
+    deadline = time.monotonic() + 60 * args.minutes
+    estimate = FIRST_MINUTES + ROUND_MINUTES * args.rounds
+    print(f"About {estimate:.0f} minutes on two cores; no round begins that would end after "
+          f"{args.minutes:.0f}.", flush=True)  # fmt: skip
+    with ExitStack() as stack:
+        processes = {name: stack.enter_context(Process(name)) for name in CONTENDERS}
+        results = {"machine": machine(), "memory": memory(processes)}  # this compiles, too
+        results["accuracy"] = accuracy(processes)
+        results["speed"] = speed(processes, args.rounds, deadline)
+    if not (rounds := len(results["speed"][0]["seconds"]["addition"])):
+        sys.exit("There was no time for a round: give it more --minutes.")
+    results = {"rounds": rounds, "ratios": ratios(results["speed"]), **results}
     args.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    measure_memory(*sys.argv[2:]) if sys.argv[1:2] == ["memory"] else main()
+    main()
