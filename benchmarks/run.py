@@ -138,6 +138,7 @@ def machine():
     return {
         "processor": cpuinfo.split("model name\t: ")[1].split("\n")[0],
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: version_of(name) for name in ("numpy", "numba", "scipy", "torch", "jax")},
@@ -160,14 +161,17 @@ def arguments():
 
 
 def main():
-    args = arguments()
+    args, load = arguments(), os.getloadavg()[0]
+    if load > 0.5:
+        print(f"Other programs are running (load {load:.1f}), and make ratios unreliable.")
     deadline = time.monotonic() + 60 * args.minutes
     estimate = FIRST_MINUTES + ROUND_MINUTES * args.rounds
     print(f"About {estimate:.0f} minutes on two cores; no round begins that would end after "
           f"{args.minutes:.0f}.", flush=True)  # fmt: skip
+    machine_before = machine()  # its load is of others
     with ExitStack() as stack:
         processes = {name: stack.enter_context(Process(name)) for name in CONTENDERS}
-        results = {"machine": machine(), "memory": memory(processes)}  # this compiles, too
+        results = {"machine": machine_before, "memory": memory(processes)}  # this compiles, too
         results["accuracy"] = accuracy(processes)
         results["speed"] = speed(processes, args.rounds, deadline)
     if not (rounds := len(results["speed"][0]["seconds"]["addition"])):

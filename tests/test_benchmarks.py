@@ -20,6 +20,8 @@ NEEDS = {"PyTorch": "torch", "kd_notes.torch, NumPy": "torch", "SciPy": "scipy"}
 def test_the_readme_has_the_measured_ratios():
     readme = (ROOT / "README.md").read_text()
     assert readme == fill_in(readme, RESULTS), "benchmarks/figures.py writes its table"
+    assert RESULTS["machine"]["cores"] == 2
+    assert "loss and gradient on two cores" in readme
 
 
 def test_the_stored_ratios_are_those_of_the_stored_times():
