@@ -23,7 +23,7 @@ from operator import sub
 from typing import NamedTuple
 
 import numpy as np
-from backends import BACKENDS, by_numpy
+from backends import BACKENDS, by_numpy, by_triton
 from f_divergences import reference_of_row
 from families import FAMILIES, begin, limit, mutated
 from mpmath import mp
@@ -36,6 +36,7 @@ PROMISE = 16
 ROWS_PER_STEP = 32
 PATIENCE = 10  # steps without a larger score
 OBJECTIVES = ["loss", "grad", "both"]
+KERNELS = BACKENDS | {"triton": by_triton}
 
 
 class Score(NamedTuple):
@@ -207,7 +208,7 @@ def report_progress(steps, elapsed, findings):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--backend", choices=BACKENDS, default="numpy")
+    parser.add_argument("--backend", choices=KERNELS, default="numpy")
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
@@ -222,7 +223,7 @@ def main():
     objectives = [args.objective] if args.objective else OBJECTIVES
     chosen = eval(args.divergence, vars(divergences)) if args.divergence else "forward_kl"
     steps = search(
-        *(BACKENDS[args.backend], args.dtype, args.seed, args.families, objectives),
+        *(KERNELS[args.backend], args.dtype, args.seed, args.families, objectives),
         divergence=chosen,
     )
     with warnings.catch_warnings():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from kd_notes._f_divergences import FORWARD, divergence_and_slope
+from kd_notes._f_divergences import FORWARD, Formula, divergence_and_slope
 from kd_notes._formulas import loss_and_slope, times
 from kd_notes._kernel import soft_loss_and_grad
 from kd_notes.torch._operations import OPERATIONS, inverse
@@ -19,18 +22,51 @@ if TYPE_CHECKING:
 
 BLOCK = 2**25  # numbers in a block of rows; the formulas hold about ten such blocks at a time
 SMALL_BLOCK = 2**20  # where a block is converted for the NumPy core
+GPU = "cuda"  # where Triton compiles for, also if the GPU is AMD's
+TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def numpy_can_read(*tensors: Tensor) -> bool:
     """Whether NumPy can share the tensors' memory: eager, on a CPU, and as it is stored."""
+    return _are_eager_on("cpu", *tensors)
+
+
+def _are_eager_on(device_type: str, *tensors: Tensor) -> bool:
     is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
     return not (is_traced or is_in_torch_dispatch_mode()) and all(
         type(x) in (Tensor, torch.nn.Parameter)
-        and x.device.type == "cpu"
+        and x.device.type == device_type
         and not x.is_neg()
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         for x in tensors
     )
+
+
+def triton_kernel(
+    student: Tensor, teacher: Tensor, formula: Formula
+) -> Callable[..., None] | None:
+    """Return the driver of the Triton kernel, if it is asked for and serves such tensors.
+
+    It is asked for by the environment variable `KD_NOTES_TRITON`, since it has not been run on
+    a GPU yet.
+    """
+    serves = (
+        _are_eager_on(GPU, student, teacher)
+        and os.environ.get("KD_NOTES_TRITON") == "1"
+        and formula == FORWARD
+        and student.device == teacher.device
+        and all(x.dtype in TRITON_DTYPES and x.stride(-1) == 1 for x in (student, teacher))
+    )
+    return _import_triton_kernel() if serves else None
+
+
+@cache
+def _import_triton_kernel() -> Callable[..., None] | None:
+    if find_spec("triton") is None:
+        return None
+    from kd_notes.torch._triton import by_triton
+
+    return by_triton
 
 
 def by_numpy(

@@ -10,7 +10,7 @@ from torch import Tensor
 from kd_notes._f_divergences import FORWARD, Formula, swapped
 from kd_notes._formulas import times
 from kd_notes.torch._curvature import by_hessian, by_mixed_hessian
-from kd_notes.torch._drivers import by_numpy, by_torch, numpy_can_read
+from kd_notes.torch._drivers import by_numpy, by_torch, numpy_can_read, triton_kernel
 from kd_notes.torch._operations import OPERATIONS, inverse, wide
 from kd_notes.torch._row_loss import loss_and_slope, row_loss
 
@@ -35,7 +35,10 @@ class SoftFormula(NamedTuple):
         dtype = wide(torch.promote_types(student.dtype, teacher.dtype))
         loss = torch.empty(student.shape[:-1], dtype=dtype, device=student.device)
         grad = torch.empty(student.shape, dtype=dtype, device=student.device)
-        compute = by_numpy if numpy_can_read(student, teacher) else by_torch
+        if numpy_can_read(student, teacher):
+            compute = by_numpy
+        else:
+            compute = triton_kernel(student, teacher, self.formula) or by_torch
         compute(student, teacher, self, loss=loss, grad=grad)
         return loss, grad
 
