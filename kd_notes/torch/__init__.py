@@ -2,9 +2,10 @@
 
 Folder: `_row_loss.py` makes a PyTorch function of the formula of a loss, with all derivatives.
 There are two such formulas: `_soft_formula.py`, which `_drivers.py` computes from the core's
-formulas, in NumPy or by PyTorch's `_operations.py`; and `_cross_entropy.py`. `_soft_loss.py` has
-the function for users, `_module.py` the module, and `_topk.py` the loss of a teacher of whom only
-k classes are known. `_checks.py` refuses what they cannot use.
+formulas, in NumPy or by PyTorch's `_operations.py`, or by the kernel of `_triton.py`; and
+`_cross_entropy.py`. `_soft_loss.py` has the function for users, `_module.py` the module, and
+`_topk.py` the loss of a teacher of whom only k classes are known. `_checks.py` refuses what they
+cannot use.
 """
 
 try:

@@ -76,6 +76,12 @@ def kd_loss(
     NumPy core, without a copy; elsewhere PyTorch computes the same formulas, in blocks of rows
     or in a compiled graph.
 
+    With the environment variable `KD_NOTES_TRITON=1`, the forward KL of eager tensors on a CUDA
+    device is computed by one Triton kernel, where Triton is installed, both logits are float32,
+    bfloat16 or float16, and the classes are adjacent in memory. It is off by default, because
+    it has not been run on a GPU: Triton's interpreter has tested its arithmetic, and figures of
+    its time and memory are missing.
+
     A tensor as temperature costs a copy of both networks' logits. Its gradient is a sum of
     terms that nearly cancel at a high temperature: of its digits, about as many are lost as
     temperature over the range of the logits has. Learn its logarithm, so that it stays above 0.
