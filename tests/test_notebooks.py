@@ -70,8 +70,9 @@ def test_nothing_names_this_machine(path):
 
 @each_notebook
 def test_the_kernel_is_portable(path):
+    """And named as JupyterLab does, which else calls an opened notebook unsaved."""
     kernel = read(path).metadata.kernelspec
-    assert (kernel.name, kernel.display_name) == ("python3", "Python 3")
+    assert (kernel.name, kernel.display_name) == ("python3", "Python 3 (ipykernel)")
 
 
 @each_notebook
