@@ -53,8 +53,9 @@ test: $(VENV)/has-test
 coverage: $(VENV)/has-test
 	$(MAKE) test SELECT="tests kd_notes --cov"
 
+# A browser for each process; tests of one page stay together, for which it is opened once.
 site-test: $(VENV)/has-site
-	$(BIN)/python -m pytest tests/site
+	$(BIN)/python -m pytest tests/site -n auto --dist worksteal
 
 lint: $(VENV)/has-lint
 	$(BIN)/ruff check .

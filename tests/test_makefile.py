@@ -73,7 +73,7 @@ def test_what_is_published_was_built_from_clean_by_a_run_and_passed_every_test(m
         "rm -rf _build",
         "jupyter-book build . --all -W -n --keep-going --config .executed.yml",
         "-m pytest -n auto --dist loadfile --no-loadscope-reorder",
-        "-m pytest tests/site",
+        "-m pytest tests/site -n auto --dist worksteal",
     ]
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
     assert jobs["publish"]["needs"] == "check"
