@@ -142,9 +142,12 @@ class Comparison:
     def _bounded_sum(self, x: Rows, bound: float) -> Column:
         """Return the sum of each row, to which large numbers of both signs may add up."""
         ops = self.ops
-        x = ops.clip(x, -bound, bound)
-        total, smaller = ops.row_sum(x), ops.row_sum(x * SMALLER) / SMALLER
-        return ops.clip(ops.where(abs(total) <= bound, total, smaller), -bound, bound)
+        total = ops.row_sum(x)
+        if ops.any(~(abs(total) <= bound)):
+            x = ops.clip(x, -bound, bound)
+            total, smaller = ops.row_sum(x), ops.row_sum(x * SMALLER) / SMALLER
+            total = ops.clip(ops.where(abs(total) <= bound, total, smaller), -bound, bound)
+        return total
 
 
 def quotient(ops: Operations, f: Rows, x: Rows) -> Rows:
