@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -77,11 +78,13 @@ def soft_loss_and_grad(
     """
     dtype = np.result_type(np.float32, student, teacher)
     batch = _Batch(student, teacher, loss, grad, dtype, teacher_factor)
+    may_compile = formula == FORWARD and batch.classes > COMPILED_ABOVE
+    loops = compiled_loops() if may_compile else None  # imported before threads begin
 
     def compute(rows: slice) -> None:
         with np.errstate(all="ignore"):
             np.setbufsize(BUFFER)  # until errstate ends
-            _Computation(batch, temperature, scaled, rows).run(formula)
+            _Computation(batch, temperature, scaled, rows).run(formula, loops)
 
     in_parts(compute, batch.rows, batch.classes)
 
@@ -175,11 +178,11 @@ class _Computation:
         self.for_accurate: list[NDArray[np.intp]] = []  # rows that `_quick` does not serve
         self.for_quick: list[NDArray[np.intp]] = []  # rows that `_quick` may serve
 
-    def run(self, formula: Formula) -> None:
-        if formula != FORWARD:
-            self._run_formula(formula)
-        elif self.batch.classes > COMPILED_ABOVE and (loops := compiled_loops()):
+    def run(self, formula: Formula, loops: ModuleType | None) -> None:
+        if loops:
             self._run_compiled(loops)
+        elif formula != FORWARD:
+            self._run_formula(formula)
         elif self.rows.start < self.rows.stop:
             self._run_forward()
 
