@@ -30,7 +30,8 @@ def rows():
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
 def test_every_target_exists(row):
-    _, _, sections, functions, tests = row
+    _, _, sections, functions_and_tests = row
+    functions, tests = functions_and_tests.split("<br>")
     labels = re.findall(r"\{ref\}`(?:[^`<]*<)?([\w-]+)>?`", sections)
     names = re.findall(r"`~kd_notes\.([\w.]+)`", functions)
     targets = re.findall(r"`(\w+\.py)`: ([\w ]+)", tests)

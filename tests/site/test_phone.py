@@ -80,4 +80,4 @@ def test_a_list_repeats_the_heads_of_its_table(visit):
     page = visit("book/equations.html")
     last = page.locator("table.listed td:last-child").first
     content = "cell => getComputedStyle(cell, '::before').content"
-    assert last.evaluate(content).startswith('"tested by')
+    assert last.evaluate(content).startswith('"computed and tested by')
