@@ -126,7 +126,14 @@ def test_what_the_page_says_of_the_jensen_shannon_losses():
 def test_the_overview_has_a_row_for_every_loss():
     rows = audits.overview(RESULTS).splitlines()
     assert len(rows) == 2 + len(LOSSES)
-    assert {row.count("|") for row in rows} == {6}
+    assert {row.count("|") for row in rows} == {5}
+
+
+def test_a_report_in_the_book_has_links_to_its_sections():
+    row = "| `epsilon` | notebooks/04_the.ipynb#sec-x | book/questions.md#sec-y |"
+    assert audits.linked(row) == (
+        "| `epsilon` | [chapter\N{NO-BREAK SPACE}4](#sec-x) | [questions](#sec-y) |"
+    )
 
 
 @each_loss

@@ -26,19 +26,24 @@ TOLD = (
 )
 
 
+def linked(report: str) -> str:
+    """Return a report's Markdown with links to the sections of the book that it names."""
+    report = re.sub(r"notebooks/0?(\d+)_\S+(#\S+)", "[chapter\N{NO-BREAK SPACE}\\1](\\2)", report)
+    return re.sub(r"book/(\w+)\.md(#\S+)", r"[\1](\2)", report)
+
+
 def overview(results: dict[str, Any]) -> str:
     """Return a table with a row for each loss."""
-    lines = ["| library | loss | computes | τ² in the gradient | masked in both |"]
-    lines.append("|---|---|---|---|---|")
+    lines = ["| library and loss | computes | τ² in the gradient | masked in both |"]
+    lines.append("|---|---|---|---|")
     for name, result in sorted(results.items(), key=lambda item: item[1]["library"].lower()):
         link = f"[{result['library']}](#sec-audit-{name.replace('_', '-')})"
         for loss in result["losses"]:
             found = loss["found"]
             scaled = "–" if found["gradient_power"] is None else power(found["gradient_power"])
             cells = [
-                f"{link} {result['version']}",
-                loss["loss"],
-                loss["summary"],
+                f"{link} {result['version']}<br>{loss['loss']}",
+                unbroken(loss["summary"]),
                 {"τ²": "yes", "1": "no"}.get(scaled, scaled),
                 masked(found),
             ]
@@ -108,7 +113,12 @@ def sentences(loss: dict[str, Any]) -> str:
     if limit := found["three_digits"].get("float32"):
         limit = float(f"{limit:.2g}")
         parts.append(f"In float32, fewer than three digits are right from τ = {limit:g}.")
-    return " ".join(parts)
+    return unbroken(" ".join(parts))
+
+
+def unbroken(text: str) -> str:
+    """Return the text with equations that stay on one line."""
+    return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 
 
 def masked(found: dict[str, Any]) -> str:
