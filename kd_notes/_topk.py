@@ -151,7 +151,8 @@ def topk_kd_loss(
 
     >>> import numpy as np
     >>> from kd_notes import kd_loss, log_softmax, topk_kd_loss
-    >>> teacher, student = np.array([3.0, 1.0, -1.0, -2.0]), np.array([1.0, 2.0, 0.0, 9.0])
+    >>> teacher = np.array([3.0, 1.0, -1.0, -2.0])
+    >>> student = np.array([1.0, 2.0, 0.0, 9.0])
     >>> values, indices = log_softmax(teacher)[:2], [0, 1]
     >>> for tail in ("bucket", "renormalize"):
     ...     print(f"{topk_kd_loss(student, values, indices, tail=tail):.3f}")
@@ -160,7 +161,9 @@ def topk_kd_loss(
     >>> print(f"{kd_loss(student, teacher):.3f}")
     7.380
     >>> normalizer = np.logaddexp.reduce(teacher / 4)
-    >>> loss = topk_kd_loss(student, teacher[:2], indices, 4, teacher_log_normalizer=normalizer)
+    >>> loss = topk_kd_loss(
+    ...     student, teacher[:2], indices, 4, teacher_log_normalizer=normalizer
+    ... )
     >>> print(f"{loss:.3f}, of {kd_loss(student, teacher, 4):.3f}")
     9.587, of 12.735
     """
@@ -213,7 +216,8 @@ def topk_kd_grad(
     Examples
     --------
     >>> from kd_notes import topk_kd_grad
-    >>> topk_kd_grad([0.0, 0.0, 0.0, 0.0], [0.0, 0.0], [2, 1], tail="renormalize")
+    >>> student = [0.0, 0.0, 0.0, 0.0]
+    >>> topk_kd_grad(student, [0.0, 0.0], [2, 1], tail="renormalize")
     array([ 0.25, -0.25, -0.25,  0.25])
     """
     batch, options = _read(

@@ -58,7 +58,7 @@ def assert_audit(
     >>> from kd_notes import kd_loss
     >>> from kd_notes.audit import assert_audit
     >>> def test_our_loss():
-    ...     assert_audit(kd_loss, divergence="forward_kl", value_power=2, reduction="none")
+    ...     assert_audit(kd_loss, divergence="forward_kl", value_power=2)
     >>> test_our_loss()
     """
     report = audit(loss, **options)

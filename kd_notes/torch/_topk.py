@@ -95,7 +95,8 @@ def topk_kd_loss(
 
     >>> import torch
     >>> from kd_notes.torch import topk_kd_loss
-    >>> log_p, indices = torch.tensor([3.0, 1.0, -1.0, -2.0]).log_softmax(-1).topk(2)
+    >>> teacher = torch.tensor([3.0, 1.0, -1.0, -2.0])
+    >>> log_p, indices = teacher.log_softmax(-1).topk(2)
     >>> student = torch.tensor([-40.0, -42.0, 0.0, -1.0], requires_grad=True)
     >>> loss = topk_kd_loss(student, log_p, indices)
     >>> loss
