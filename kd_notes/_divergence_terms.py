@@ -22,7 +22,7 @@ from kd_notes._comparison import (
     phi_ratio,
     quotient,
 )
-from kd_notes._formulas import REACH, Column, Rows, product
+from kd_notes._formulas import REACH, Column, Operations, Rows, product
 
 EXCLUDED = 10.0  # what counts as |y| in the gradient where only one network excludes a class
 
@@ -104,17 +104,19 @@ def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
 
 
 def total_variation(compared: Comparison, _: float) -> tuple[Rows, Rows]:
-    """Return the terms |q − p|/2; h = sign(q − p)/2, so that h − Σ q h is a sum over q."""
-    ops, t, q = compared.ops, compared.from_p.t, compared.from_q.w
+    """Return the terms |q − p|/2; h = sign(q − p)/2."""
+    slope = slope_of_signs(compared.ops, compared.from_p.t, compared.from_q.w)
+    return abs(compared.difference()) / 2, slope
+
+
+def slope_of_signs(ops: Operations, t: Rows, q: Rows) -> Rows:
+    """Return q (h − Σ q h) for h = sign(t)/2, which is a sum over q."""
     above = ops.row_sum(ops.where(t > 0, q, 0.0))
     below = ops.row_sum(ops.where(t < 0, q, 0.0))
     equal = ops.row_sum(ops.where(t == 0, q, 0.0)) / 2
     from_mean = ops.where(t == 0, (below - above) / 2, 0.0 * t)
     from_mean = ops.where(t > 0, below + equal, ops.where(t < 0, -(above + equal), from_mean))
-    summands = abs(compared.difference()) / 2
-    if compared.unit > BOUND[ops.dtype_name(t)] ** 0.77:  # it stands for an infinite temperature
-        summands = ops.where(abs(t) == math.inf, math.inf, summands)
-    return summands, q * from_mean
+    return q * from_mean
 
 
 FORMULAS: dict[str, Callable[[Comparison, float], tuple[Rows, Rows]]] = {

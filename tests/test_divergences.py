@@ -204,6 +204,29 @@ def test_total_variation_tends_to_half_the_mean_distance_from_the_mean(rng):
     assert_allclose(kd_loss(z, v, 1e6, divergence="total_variation"), expected, rtol=1e-5)
 
 
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("size", [1.0, 1e37])
+@of_smooth
+def test_at_infinite_temperature_all_are_the_same_to_the_bit(
+    divergence, size, dtype, backend, rng
+):
+    z, v = (rng.normal(size=(2, 5, 4)) * size).astype(dtype)
+    z[1, 2] = v[1, 2] = -inf
+    expected, results = (backend(z, v, inf, divergence=d) for d in ("forward_kl", divergence))
+    for one, other in zip(results, expected, strict=True):
+        assert_array_equal(one, other)
+
+
+@each_backend
+@each_dtype
+def test_at_infinite_temperature_total_variation_counts_signs(dtype, backend):
+    z, v = np.array([0, 0, -1e37], dtype), np.zeros(3, dtype)
+    loss, grad = backend(z, v, inf, divergence="total_variation")
+    assert_allclose(loss, 1e37 * 2 / 9, rtol=4 * np.finfo(dtype).eps)
+    assert_allclose(grad, [1 / 9, 1 / 9, -2 / 9], rtol=4 * np.finfo(dtype).eps)
+
+
 @each_dtype
 @pytest.mark.parametrize("num_classes", [1, 2, 9, 64, 65, 129])
 @of_others

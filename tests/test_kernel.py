@@ -154,6 +154,23 @@ def test_the_promise_is_kept(kind, temperature, dtype, rng):
         assert_promise(*example(kind, num_classes, temperature, dtype, rng), temperature)
 
 
+@each_dtype
+@pytest.mark.parametrize("share", [1e-30, 1e-8, 0.3, 1.0])
+@pytest.mark.parametrize("num_classes", [2, 3, 65])
+def test_at_infinite_temperature_logits_are_as_large_as_their_dtype_allows(
+    num_classes, share, dtype, rng
+):
+    pair = rng.uniform(-1, 1, size=(2, num_classes)) * share * float(np.finfo(dtype).max)
+    student, teacher = pair.astype(dtype)
+    true, true_grad, _, of_grad = reference(student, teacher, np.inf)
+    bound = PROMISE * float(np.finfo(dtype).eps) * (1 + of_grad) * max(map(abs, true_grad))
+    for name, loss_and_grad in BACKENDS.items():
+        loss, grad = loss_and_grad(student, teacher, np.inf)
+        assert np.isfinite(loss) == (true <= float(np.finfo(dtype).max)), name
+        error = max(abs(mp.mpf(float(g)) - t) for g, t in zip(grad, true_grad, strict=True))
+        assert error <= bound, name
+
+
 @pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize("temperature", [0.5, 4.0, 1e4, np.inf])
