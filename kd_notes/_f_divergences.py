@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from kd_notes._comparison import Comparison
+from kd_notes._comparison import BOUND, Comparison
 from kd_notes._divergence_terms import FORMULAS, slope_of_signs
 from kd_notes._formulas import Column, Operations, Rows, loss_and_slope, times
 from kd_notes.divergences import (
@@ -128,10 +128,9 @@ def _at_infinity(
     if not scaled:
         return plain, plain_slope
     loss, slope = _limit(ops, z, v, formula)
-    return (
-        ops.where(plain > 0, math.inf, loss),
-        ops.where(plain > 0, plain_slope * HUGE, slope),
-    )
+    bound = BOUND[ops.dtype_name(slope)]
+    huge = ops.clip(plain_slope * HUGE, -bound, bound)
+    return ops.where(plain > 0, math.inf, loss), ops.where(plain > 0, huge, slope)
 
 
 def _limit(ops: Operations, z: Rows, v: Rows, formula: Formula) -> tuple[Column, Rows]:

@@ -343,6 +343,21 @@ def test_what_only_one_network_excludes(divergence, temperature, backend):
 
 
 @each_backend
+@each_dtype
+@pytest.mark.parametrize("temperature", [5e37, 1e305, inf])
+@of_every
+def test_what_only_one_network_excludes_has_a_finite_gradient_at_every_temperature(
+    divergence, temperature, dtype, backend
+):
+    kept, excluded = np.array([0, 2, 1], dtype), np.array([-inf, 0, 1], dtype)
+    for pair in [(excluded, kept), (kept, excluded), (excluded, excluded[::-1].copy())]:
+        for scaled in (True, False):
+            loss, grad = backend(*pair, temperature, scaled, divergence=divergence)
+            assert loss > 0
+            assert np.isfinite(grad).all()
+
+
+@each_backend
 @of_every
 @pytest.mark.parametrize("temperature", [2.0, inf])
 def test_what_both_exclude_does_not_count_and_nan_stays_in_its_row(

@@ -171,6 +171,35 @@ def test_at_infinite_temperature_logits_are_as_large_as_their_dtype_allows(
         assert error <= bound, name
 
 
+@each_dtype
+@pytest.mark.parametrize("share", [1e-30, 1e-5, 0.4])
+def test_the_gradient_for_a_class_that_the_teacher_excludes_grows_with_any_temperature(
+    share, dtype
+):
+    tau = share / float(np.finfo(dtype).tiny)
+    student, teacher = np.array([0, 0, 1], dtype), np.array([0, 1, -np.inf], dtype)
+    for loss_and_grad in BACKENDS.values():
+        grad = loss_and_grad(student, teacher, tau)[1] / tau
+        np.testing.assert_allclose(grad, [-1 / 6, -1 / 6, 1 / 3], rtol=4 * np.finfo(dtype).eps)
+
+
+@each_dtype
+def test_a_probability_below_the_smallest_normal_number_may_count_as_zero(dtype):
+    """Only there: where it is not, the promise holds; where it is, the loss may be too small."""
+    tau, tiny = 1e12, float(np.finfo(dtype).tiny)
+    for gap, is_promised in [(0.97, True), (1.2, False)]:
+        top = -np.log(tiny) * gap * tau
+        student, teacher = np.array([top, 0, tau], dtype), np.array([top, 0, 0], dtype)
+        if is_promised:
+            assert_promise(student, teacher, tau)
+        with mp.workdps(1000):
+            true = reference(student, teacher, tau)[0]
+        for loss_and_grad in BACKENDS.values():
+            loss, grad = loss_and_grad(student, teacher, tau)
+            assert 0 <= loss <= 1.01 * true
+            assert np.isfinite(grad).all()
+
+
 @pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize("temperature", [0.5, 4.0, 1e4, np.inf])
