@@ -143,7 +143,8 @@ def _log_ratio(compared: Comparison, m: Rows, m_top: Column, a: float, u: Rows) 
     large = LARGE[ops.dtype_name(u)]
     log = ops.where(u < -0.5, ops.log(m / m_top), ops.log1p(u))
     log_m = ops.where(log_x > large, log_x + math.log(a), ops.log(m))
-    return ops.where(log_x > large / 2, log_m - ops.log(m_top), log)
+    is_large = (log_x > large / 2) | (u == math.inf)
+    return ops.where(is_large, log_m - ops.log(m_top), log)
 
 
 def _relative_entropy(side: Side) -> Rows:
@@ -161,7 +162,7 @@ def _skewed(side: Side, alpha: float, a: float) -> Rows:
     ratio = minus_log1p_ratio(ops, u)
     log = ops.where(u < -0.5, ops.log(alpha + a * ops.exp(side.y)), ops.log1p(u))
     log = ops.where(u > 1e18, side.y + math.log(a), log)  # the exponential may overflow
-    far = ((side.o - side.w) * a - product(ops, side.w, log)) / a
+    far = (side.o - side.w) - product(ops, side.w, log) / a
     far = ops.where(abs(u) <= 0.5, side.w * expm1 * u * ratio, far)
     near = side.w * t_expm1 * t_expm1 * a * ratio
     return side.either(side.is_near & (abs(u) <= 0.5), near, far)

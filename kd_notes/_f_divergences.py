@@ -30,6 +30,7 @@ NAMED: dict[str, Divergence] = {
 
 NEGLIGIBLE = 1e-30  # times every log(q/p) of finite logits, up to 1e13, it is less than eps
 
+LEAST_PARAMETER = {"float32": 1e-20, "float64": 1e-280}  # times the largest eʸ, it is large
 HUGE = 1e30  # a finite number that stands for infinite temperature
 
 SWAPPED = {
@@ -105,7 +106,10 @@ def divergence_and_slope(
         loss, slope, slope_factor = loss_and_slope(ops, z, v, beta, scaled)
         return loss, slope * slope_factor
     compared = Comparison(ops, z, v, beta, scaled)
-    summands, slope = FORMULAS[formula.name](compared, formula.parameter)
+    parameter = formula.parameter
+    if parameter > 0:
+        parameter = max(parameter, LEAST_PARAMETER[ops.dtype_name(z)])
+    summands, slope = FORMULAS[formula.name](compared, parameter)
     loss = ops.row_sum(summands)
     loss *= loss > 0  # not below 0 by rounding; nan stays
     if formula.factor != 1:

@@ -321,6 +321,21 @@ def test_equal_logits_cost_nothing_and_rows_sum_to_zero(temperature, divergence,
 
 
 @each_backend
+@pytest.mark.parametrize("mixture", [JensenShannon, SkewKL, SkewReverseKL])
+def test_the_smallest_weight_in_a_mixture_is_a_normal_number(mixture, backend, rng):
+    z, v = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    z[0, 0], v[0, 0] = 5, 1800
+    z[1, 0], v[1, 0] = 1800, 5
+    for tau in (1.0, 1e-30, inf):
+        results, expected = (
+            backend(z, v, tau, divergence=mixture(weight)) for weight in (1e-50, 1e-20)
+        )
+        for one, other in zip(results, expected, strict=True):
+            assert_array_equal(one, other)
+            assert np.isfinite(one).all()
+
+
+@each_backend
 @pytest.mark.parametrize("temperature", [1.0, 1e4, inf])
 @of_every
 def test_what_only_one_network_excludes(divergence, temperature, backend):
