@@ -298,6 +298,19 @@ def test_no_temperature_is_too_extreme(num_classes, temperature, dtype, rng):
 
 
 @each_dtype
+def test_temperatures_beyond_a_dtype_count_as_infinite_and_as_the_lowest(dtype, rng):
+    student, teacher = rng.normal(size=(2, 3)).astype(dtype)
+    tiny, huge = (float(getattr(np.finfo(dtype), name)) for name in ("tiny", "max"))
+    for temperature, counts_as in [(2 / tiny, np.inf), (0.5 / huge, 1 / huge)]:
+        for loss_and_grad in BACKENDS.values():
+            results = loss_and_grad(student, teacher, temperature)
+            for one, other in zip(
+                results, loss_and_grad(student, teacher, counts_as), strict=True
+            ):
+                assert_array_equal(one, other)
+
+
+@each_dtype
 def test_the_series_is_right_to_the_last_units(dtype):
     reach = _formulas.REACH
     d = np.concatenate([np.linspace(-reach, reach, 501), [1e-30, -1e-10, 1e-5]]).astype(dtype)
