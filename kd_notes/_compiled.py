@@ -255,17 +255,31 @@ def quick(z: Any, v: Any, q: Any, p: Any, tops: Any, log_r: Any, out: Any, c: An
     return total + rest, number
 
 
+@compiled
+def above(z: Any, v: Any, v_top: Any, z_level: Any, c: Any) -> Any:
+    return z - z_level if v == v_top else c.zero
+
+
 @in_any_order
-def at_top(z: Any, v: Any, v_top: Any, c: Any) -> Any:
-    """Return z at the teacher's top class; the mean of several."""
+def sum_at_top(z: Any, v: Any, v_top: Any, z_level: Any, c: Any) -> Any:
+    """Return the sum of z less a level over the teacher's top classes, and their number."""
     total = ties = c.zero
     for i in range(len(z)):
         zi, vi = z[i], v[i]
         for k in range(len(zi)):
-            is_top = vi[k] == v_top
-            total += zi[k] if is_top else c.zero
-            ties += c.one if is_top else c.zero
-    return total / ties
+            total += above(zi[k], vi[k], v_top, z_level, c)
+            ties += c.one if vi[k] == v_top else c.zero
+    return total, ties
+
+
+@compiled
+def at_top(z: Any, v: Any, v_top: Any, c: Any) -> Any:
+    """Return z at the teacher's top class; the mean of several, exactly if they are equal."""
+    total, ties = sum_at_top(z, v, v_top, c.zero, c)
+    if ties == c.one:
+        return total
+    mean = total / ties
+    return mean + sum_at_top(z, v, v_top, mean, c)[0] / ties
 
 
 class Levels(NamedTuple):

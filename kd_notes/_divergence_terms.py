@@ -22,7 +22,7 @@ from kd_notes._comparison import (
     phi_ratio,
     quotient,
 )
-from kd_notes._formulas import REACH, Column, Rows, product
+from kd_notes._formulas import REACH, Column, Operations, Rows, product
 
 EXCLUDED = 10.0  # what counts as |y| in the gradient where only one network excludes a class
 
@@ -104,17 +104,19 @@ def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
 
 
 def total_variation(compared: Comparison, _: float) -> tuple[Rows, Rows]:
-    """Return the terms |q − p|/2; h = sign(q − p)/2, so that h − Σ q h is a sum over q."""
-    ops, t, q = compared.ops, compared.from_p.t, compared.from_q.w
+    """Return the terms |q − p|/2; h = sign(q − p)/2."""
+    slope = slope_of_signs(compared.ops, compared.from_p.t, compared.from_q.w)
+    return abs(compared.difference()) / 2, slope
+
+
+def slope_of_signs(ops: Operations, t: Rows, q: Rows) -> Rows:
+    """Return q (h − Σ q h) for h = sign(t)/2, which is a sum over q."""
     above = ops.row_sum(ops.where(t > 0, q, 0.0))
     below = ops.row_sum(ops.where(t < 0, q, 0.0))
     equal = ops.row_sum(ops.where(t == 0, q, 0.0)) / 2
     from_mean = ops.where(t == 0, (below - above) / 2, 0.0 * t)
     from_mean = ops.where(t > 0, below + equal, ops.where(t < 0, -(above + equal), from_mean))
-    summands = abs(compared.difference()) / 2
-    if compared.unit > BOUND[ops.dtype_name(t)] ** 0.77:  # it stands for an infinite temperature
-        summands = ops.where(abs(t) == math.inf, math.inf, summands)
-    return summands, q * from_mean
+    return q * from_mean
 
 
 FORMULAS: dict[str, Callable[[Comparison, float], tuple[Rows, Rows]]] = {
@@ -141,7 +143,8 @@ def _log_ratio(compared: Comparison, m: Rows, m_top: Column, a: float, u: Rows) 
     large = LARGE[ops.dtype_name(u)]
     log = ops.where(u < -0.5, ops.log(m / m_top), ops.log1p(u))
     log_m = ops.where(log_x > large, log_x + math.log(a), ops.log(m))
-    return ops.where(log_x > large / 2, log_m - ops.log(m_top), log)
+    is_large = (log_x > large / 2) | (u == math.inf)
+    return ops.where(is_large, log_m - ops.log(m_top), log)
 
 
 def _relative_entropy(side: Side) -> Rows:
@@ -159,7 +162,7 @@ def _skewed(side: Side, alpha: float, a: float) -> Rows:
     ratio = minus_log1p_ratio(ops, u)
     log = ops.where(u < -0.5, ops.log(alpha + a * ops.exp(side.y)), ops.log1p(u))
     log = ops.where(u > 1e18, side.y + math.log(a), log)  # the exponential may overflow
-    far = ((side.o - side.w) * a - product(ops, side.w, log)) / a
+    far = (side.o - side.w) - product(ops, side.w, log) / a
     far = ops.where(abs(u) <= 0.5, side.w * expm1 * u * ratio, far)
     near = side.w * t_expm1 * t_expm1 * a * ratio
     return side.either(side.is_near & (abs(u) <= 0.5), near, far)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-from kd_notes._comparison import Comparison
-from kd_notes._divergence_terms import FORMULAS
-from kd_notes._formulas import Column, Operations, Rows
+from kd_notes._comparison import BOUND, Comparison
+from kd_notes._divergence_terms import FORMULAS, slope_of_signs
+from kd_notes._formulas import Column, Operations, Rows, loss_and_slope, times
 from kd_notes.divergences import (
     Alpha,
     Divergence,
@@ -28,6 +29,9 @@ NAMED: dict[str, Divergence] = {
 }
 
 NEGLIGIBLE = 1e-30  # times every log(q/p) of finite logits, up to 1e13, it is less than eps
+
+LEAST_PARAMETER = {"float32": 1e-20, "float64": 1e-280}  # times the largest eʸ, it is large
+HUGE = 1e30  # a finite number that stands for infinite temperature
 
 SWAPPED = {
     "forward_kl": "reverse_kl",
@@ -94,12 +98,61 @@ def divergence_and_slope(
 ) -> tuple[Column, Rows]:
     """Return τ²·D and its gradient; or D and τ times its gradient if not scaled.
 
-    Of total variation, τ·D and its gradient.
+    Of total variation, τ·D and its gradient. If β is 0, these are their limits.
     """
+    if beta == 0:
+        return _at_infinity(ops, z, v, scaled, formula)
+    if formula == FORWARD:
+        loss, slope, slope_factor = loss_and_slope(ops, z, v, beta, scaled)
+        return loss, slope * slope_factor
     compared = Comparison(ops, z, v, beta, scaled)
-    summands, slope = FORMULAS[formula.name](compared, formula.parameter)
+    parameter = formula.parameter
+    if parameter > 0:
+        parameter = max(parameter, LEAST_PARAMETER[ops.dtype_name(z)])
+    summands, slope = FORMULAS[formula.name](compared, parameter)
     loss = ops.row_sum(summands)
     loss *= loss > 0  # not below 0 by rounding; nan stays
     if formula.factor != 1:
         loss, slope = loss * formula.factor, slope * formula.factor
     return loss, slope
+
+
+def _at_infinity(
+    ops: Operations, z: Rows, v: Rows, scaled: bool, formula: Formula
+) -> tuple[Column, Rows]:
+    """Return the limits for β → 0, to which only what one network excludes counts unscaled.
+
+    Scaled, such a row's loss is infinite, and its slope q − p, or what stands for it, is huge.
+    """
+    is_apart = (z == -math.inf) != (v == -math.inf)
+    if scaled and not ops.any(is_apart):
+        return _limit(ops, z, v, formula)
+    without_logits = times(ops, z, 0.0), times(ops, v, 0.0)
+    plain, plain_slope = divergence_and_slope(ops, *without_logits, 1.0, False, formula)
+    if not scaled:
+        return plain, plain_slope
+    loss, slope = _limit(ops, z, v, formula)
+    bound = BOUND[ops.dtype_name(slope)]
+    huge = ops.clip(plain_slope * HUGE, -bound, bound)
+    return ops.where(plain > 0, math.inf, loss), ops.where(plain > 0, huge, slope)
+
+
+def _limit(ops: Operations, z: Rows, v: Rows, formula: Formula) -> tuple[Column, Rows]:
+    """Return half the variance of D = z − v, and its gradient (D − mean)/K.
+
+    Of total variation, half the mean of |D − mean|. A quarter of D does not overflow.
+    """
+    x = z * 0.25
+    x -= v * 0.25
+    x -= ops.at_top(v, x)[1]
+    excluded = (z == -math.inf) & (v == -math.inf)
+    if ops.any(excluded):
+        x = ops.where(excluded, 0.0, x)
+    share = ops.where(excluded, x, 1.0)
+    share /= ops.row_sum(share)
+    x -= ops.row_sum(x * share)
+    slope = x * share
+    if formula.name == "total_variation":
+        return 2 * ops.row_sum(abs(slope)), slope_of_signs(ops, x, share)
+    loss = 8 * formula.factor * ops.row_sum(slope * x)
+    return loss, slope * (4 * formula.factor)

@@ -91,8 +91,9 @@ class Operations(Protocol):
 
 
 def inverse_temperature(temperature: float, tiny: float, huge: float) -> float:
-    """Return 1/τ in [tiny^0.8, huge]: 1 + β is 1 at the lower end, and −∞·β is −∞."""
-    return min(max(1 / temperature, math.pow(tiny, 0.8)), huge)
+    """Return 1/τ, at most huge; 0 if it is below tiny, so that τ counts as infinite."""
+    beta = min(1 / temperature, huge)
+    return beta if beta >= tiny else 0.0
 
 
 def times(ops: Operations, logits: Rows, factor: float) -> Rows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kd_notes._formulas import Column, Operations
+from kd_notes._formulas import Column, Operations, inverse_temperature
 
 # The logarithm of a mass is 0 within so much times 1 + |log-normalizer|.
 ROUNDING, ROUNDING_OF_HALF = 1e-5, 1e-2
@@ -32,6 +32,11 @@ def log_mass(
     if log_normalizer is None:
         return log_total - log_total  # nan is unchanged
     return (v_top * beta - log_normalizer) + log_total
+
+
+def bounded_inverse(temperature: float, tiny: float, huge: float) -> float:
+    """Return 1/τ in [tiny^0.8, huge], so that log-odds over it are finite."""
+    return max(inverse_temperature(temperature, tiny, huge), math.pow(tiny, 0.8))
 
 
 def group_unit(beta: float) -> float:

@@ -168,7 +168,7 @@ class _Computation:
     def __init__(self, batch: _Batch, temperature: float, scaled: bool, rows: slice) -> None:
         info = np.finfo(batch.dtype)
         self.beta = inverse_temperature(temperature, float(info.tiny), float(info.max))
-        self.scaled, self.unit = scaled, 1 / self.beta if scaled else 1.0
+        self.scaled, self.unit = scaled, 1 / self.beta if scaled and self.beta else 1.0
         self.grad_factor = 1.0 if scaled else min(1 / temperature, float(info.max))
         self.batch, self.rows = batch, rows
         self.step = max(1, BLOCK // (batch.classes * batch.dtype.itemsize))
@@ -179,10 +179,10 @@ class _Computation:
         self.for_quick: list[NDArray[np.intp]] = []  # rows that `_quick` may serve
 
     def run(self, formula: Formula, loops: ModuleType | None) -> None:
-        if loops:
-            self._run_compiled(loops)
-        elif formula != FORWARD:
+        if formula != FORWARD or self.beta == 0:
             self._run_formula(formula)
+        elif loops:
+            self._run_compiled(loops)
         elif self.rows.start < self.rows.stop:
             self._run_forward()
 
@@ -214,7 +214,7 @@ class _Computation:
             self.batch.store_from(block, loss, grad)
 
     def _run_formula(self, formula: Formula) -> None:
-        """Compute every block by the formulas of another divergence."""
+        """Compute every block by the formulas of another divergence, or those of the limit."""
         for block in self._blocks():
             loss, slope = divergence_and_slope(
                 PAIRWISE, *self.batch.load(block), self.beta, self.scaled, formula

@@ -37,8 +37,8 @@ from kd_notes._checks import (
     with_classes,
 )
 from kd_notes._distillation import kd_grad_rows, kd_rows
-from kd_notes._formulas import inverse_temperature
 from kd_notes._groups import (
+    bounded_inverse,
     chained,
     group_unit,
     log_mass,
@@ -285,7 +285,7 @@ def _read(
         "scaled": as_flag("scaled", scaled),
     }
     limits = np.finfo(dtype)
-    beta = inverse_temperature(options["temperature"], float(limits.tiny), float(limits.max))
+    beta = bounded_inverse(options["temperature"], float(limits.tiny), float(limits.max))
     is_normalized = teacher_log_normalizer is not None
     bucket = has_bucket(tail, **options, classes=(k, num_classes), is_normalized=is_normalized)
     normalizer = arrays.get("teacher_log_normalizer", np.zeros((len(values), 1)))

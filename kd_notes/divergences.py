@@ -118,7 +118,8 @@ class JensenShannon:
 
     .. math:: \beta\, \mathrm{KL}(p, m) + (1-\beta)\, \mathrm{KL}(q, m).
 
-    It is finite for every beta inside, whatever the networks exclude.
+    It is finite for every beta inside, whatever the networks exclude. A beta above 0 counts as
+    at least 1e-20 in float32, and 1e-280 in float64.
 
     Examples
     --------
@@ -193,7 +194,8 @@ class SkewKL(_Skew):
     -----
     :math:`\mathrm{KL}(p, \alpha p + (1-\alpha) q)`, of DistiLLM (Ko et al., 2024,
     `arXiv:2402.03898 <https://arxiv.org/abs/2402.03898>`_). For an alpha above 0 it is finite,
-    whatever the networks exclude.
+    whatever the networks exclude. Such an alpha counts as at least 1e-20 in float32, and 1e-280
+    in float64.
 
     Examples
     --------

@@ -204,6 +204,29 @@ def test_total_variation_tends_to_half_the_mean_distance_from_the_mean(rng):
     assert_allclose(kd_loss(z, v, 1e6, divergence="total_variation"), expected, rtol=1e-5)
 
 
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("size", [1.0, 1e37])
+@of_smooth
+def test_at_infinite_temperature_all_are_the_same_to_the_bit(
+    divergence, size, dtype, backend, rng
+):
+    z, v = (rng.normal(size=(2, 5, 4)) * size).astype(dtype)
+    z[1, 2] = v[1, 2] = -inf
+    expected, results = (backend(z, v, inf, divergence=d) for d in ("forward_kl", divergence))
+    for one, other in zip(results, expected, strict=True):
+        assert_array_equal(one, other)
+
+
+@each_backend
+@each_dtype
+def test_at_infinite_temperature_total_variation_counts_signs(dtype, backend):
+    z, v = np.array([0, 0, -1e37], dtype), np.zeros(3, dtype)
+    loss, grad = backend(z, v, inf, divergence="total_variation")
+    assert_allclose(loss, 1e37 * 2 / 9, rtol=4 * np.finfo(dtype).eps)
+    assert_allclose(grad, [1 / 9, 1 / 9, -2 / 9], rtol=4 * np.finfo(dtype).eps)
+
+
 @each_dtype
 @pytest.mark.parametrize("num_classes", [1, 2, 9, 64, 65, 129])
 @of_others
@@ -298,6 +321,21 @@ def test_equal_logits_cost_nothing_and_rows_sum_to_zero(temperature, divergence,
 
 
 @each_backend
+@pytest.mark.parametrize("mixture", [JensenShannon, SkewKL, SkewReverseKL])
+def test_the_smallest_weight_in_a_mixture_is_a_normal_number(mixture, backend, rng):
+    z, v = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    z[0, 0], v[0, 0] = 5, 1800
+    z[1, 0], v[1, 0] = 1800, 5
+    for tau in (1.0, 1e-30, inf):
+        results, expected = (
+            backend(z, v, tau, divergence=mixture(weight)) for weight in (1e-50, 1e-20)
+        )
+        for one, other in zip(results, expected, strict=True):
+            assert_array_equal(one, other)
+            assert np.isfinite(one).all()
+
+
+@each_backend
 @pytest.mark.parametrize("temperature", [1.0, 1e4, inf])
 @of_every
 def test_what_only_one_network_excludes(divergence, temperature, backend):
@@ -315,6 +353,21 @@ def test_what_only_one_network_excludes(divergence, temperature, backend):
         for scaled in (True, False):
             loss, grad = backend(z, v, temperature, scaled, divergence=divergence)
             assert (loss == inf) == (is_costly or (scaled and temperature == inf))
+            assert loss > 0
+            assert np.isfinite(grad).all()
+
+
+@each_backend
+@each_dtype
+@pytest.mark.parametrize("temperature", [5e37, 1e305, inf])
+@of_every
+def test_what_only_one_network_excludes_has_a_finite_gradient_at_every_temperature(
+    divergence, temperature, dtype, backend
+):
+    kept, excluded = np.array([0, 2, 1], dtype), np.array([-inf, 0, 1], dtype)
+    for pair in [(excluded, kept), (kept, excluded), (excluded, excluded[::-1].copy())]:
+        for scaled in (True, False):
+            loss, grad = backend(*pair, temperature, scaled, divergence=divergence)
             assert loss > 0
             assert np.isfinite(grad).all()
 

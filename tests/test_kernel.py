@@ -154,6 +154,52 @@ def test_the_promise_is_kept(kind, temperature, dtype, rng):
         assert_promise(*example(kind, num_classes, temperature, dtype, rng), temperature)
 
 
+@each_dtype
+@pytest.mark.parametrize("share", [1e-30, 1e-8, 0.3, 1.0])
+@pytest.mark.parametrize("num_classes", [2, 3, 65])
+def test_at_infinite_temperature_logits_are_as_large_as_their_dtype_allows(
+    num_classes, share, dtype, rng
+):
+    pair = rng.uniform(-1, 1, size=(2, num_classes)) * share * float(np.finfo(dtype).max)
+    student, teacher = pair.astype(dtype)
+    true, true_grad, _, of_grad = reference(student, teacher, np.inf)
+    bound = PROMISE * float(np.finfo(dtype).eps) * (1 + of_grad) * max(map(abs, true_grad))
+    for name, loss_and_grad in BACKENDS.items():
+        loss, grad = loss_and_grad(student, teacher, np.inf)
+        assert np.isfinite(loss) == (true <= float(np.finfo(dtype).max)), name
+        error = max(abs(mp.mpf(float(g)) - t) for g, t in zip(grad, true_grad, strict=True))
+        assert error <= bound, name
+
+
+@each_dtype
+@pytest.mark.parametrize("share", [1e-30, 1e-5, 0.4])
+def test_the_gradient_for_a_class_that_the_teacher_excludes_grows_with_any_temperature(
+    share, dtype
+):
+    tau = share / float(np.finfo(dtype).tiny)
+    student, teacher = np.array([0, 0, 1], dtype), np.array([0, 1, -np.inf], dtype)
+    for loss_and_grad in BACKENDS.values():
+        grad = loss_and_grad(student, teacher, tau)[1] / tau
+        np.testing.assert_allclose(grad, [-1 / 6, -1 / 6, 1 / 3], rtol=4 * np.finfo(dtype).eps)
+
+
+@each_dtype
+def test_a_probability_below_the_smallest_normal_number_may_count_as_zero(dtype):
+    """Only there: where it is not, the promise holds; where it is, the loss may be too small."""
+    tau, tiny = 1e12, float(np.finfo(dtype).tiny)
+    for gap, is_promised in [(0.97, True), (1.2, False)]:
+        top = -np.log(tiny) * gap * tau
+        student, teacher = np.array([top, 0, tau], dtype), np.array([top, 0, 0], dtype)
+        if is_promised:
+            assert_promise(student, teacher, tau)
+        with mp.workdps(1000):
+            true = reference(student, teacher, tau)[0]
+        for loss_and_grad in BACKENDS.values():
+            loss, grad = loss_and_grad(student, teacher, tau)
+            assert 0 <= loss <= 1.01 * true
+            assert np.isfinite(grad).all()
+
+
 @pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize("temperature", [0.5, 4.0, 1e4, np.inf])
@@ -249,6 +295,19 @@ def test_no_temperature_is_too_extreme(num_classes, temperature, dtype, rng):
     cold = max(temperature, 1 / float(np.finfo(dtype).max))  # lower ones count as this
     expected = kd_loss(student.astype(float), teacher.astype(float), cold)
     np.testing.assert_allclose(loss[finite], expected[finite], rtol=1e-5, atol=cold / 1e30)
+
+
+@each_dtype
+def test_temperatures_beyond_a_dtype_count_as_infinite_and_as_the_lowest(dtype, rng):
+    student, teacher = rng.normal(size=(2, 3)).astype(dtype)
+    tiny, huge = (float(getattr(np.finfo(dtype), name)) for name in ("tiny", "max"))
+    for temperature, counts_as in [(2 / tiny, np.inf), (0.5 / huge, 1 / huge)]:
+        for loss_and_grad in BACKENDS.values():
+            results = loss_and_grad(student, teacher, temperature)
+            for one, other in zip(
+                results, loss_and_grad(student, teacher, counts_as), strict=True
+            ):
+                assert_array_equal(one, other)
 
 
 @each_dtype

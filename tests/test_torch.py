@@ -123,6 +123,16 @@ def test_curvature_is_the_softmax_jacobian(temperature, pair):  # proposition 2
     torch.testing.assert_close(hessian, torch.diag(q) - torch.outer(q, q), rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl"])
+def test_at_infinite_temperature_the_curvature_is_that_of_equal_logits(divergence):
+    student = torch.tensor([0.0, 0.0, -1e37, -INF])
+    hessian = torch.autograd.functional.hessian(
+        lambda z: kd_loss(z, torch.zeros_like(z) + z.detach(), INF, divergence=divergence), student
+    )
+    q = torch.tensor([1.0, 1.0, 1.0, 0.0]) / 3
+    torch.testing.assert_close(hessian, torch.diag(q) - torch.outer(q, q))
+
+
 SMOOTH = [
     ReverseKL(),
     Jeffreys(),

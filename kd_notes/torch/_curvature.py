@@ -16,6 +16,8 @@ from torch import Tensor
 
 from kd_notes._divergence_terms import EXCLUDED
 from kd_notes._f_divergences import FORWARD, Formula
+from kd_notes._formulas import times
+from kd_notes.torch._operations import OPERATIONS
 
 
 def by_hessian(
@@ -46,8 +48,8 @@ def _compared(
     In float64 where there is one: a probability whose reciprocal float32 cannot hold counts.
     """
     dtype = u.dtype if u.device.type == "mps" else torch.float64
-    log_q = torch.log_softmax(student.to(dtype) * beta, -1)
-    log_p = torch.log_softmax(teacher.to(dtype) * beta, -1)
+    over_tau = (times(OPERATIONS, x.to(dtype), beta) for x in (student, teacher))
+    log_q, log_p = (torch.log_softmax(x, -1) for x in over_tau)
     excluded = (log_q == -math.inf) | (log_p == -math.inf)
     return log_q.exp(), log_p.exp(), (log_p - log_q).masked_fill(excluded, -EXCLUDED)
 

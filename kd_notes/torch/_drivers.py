@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from kd_notes._f_divergences import FORWARD, Formula, divergence_and_slope
+from kd_notes._f_divergences import FORWARD, divergence_and_slope
 from kd_notes._formulas import loss_and_slope, times
 from kd_notes._kernel import soft_loss_and_grad
 from kd_notes.torch._operations import OPERATIONS, inverse
@@ -43,7 +43,7 @@ def _are_eager_on(device_type: str, *tensors: Tensor) -> bool:
 
 
 def triton_kernel(
-    student: Tensor, teacher: Tensor, formula: Formula
+    student: Tensor, teacher: Tensor, how: SoftFormula
 ) -> Callable[..., None] | None:
     """Return the driver of the Triton kernel, if it is asked for and serves such tensors.
 
@@ -53,7 +53,8 @@ def triton_kernel(
     serves = (
         _are_eager_on(GPU, student, teacher)
         and os.environ.get("KD_NOTES_TRITON") == "1"
-        and formula == FORWARD
+        and how.formula == FORWARD
+        and inverse(how.temperature, torch.float32) > 0
         and student.device == teacher.device
         and all(x.dtype in TRITON_DTYPES and x.stride(-1) == 1 for x in (student, teacher))
     )
@@ -97,7 +98,7 @@ def by_torch(
         z, v = z.to(dtype), v.to(dtype)
         if teacher_factor != 1:
             v = times(OPERATIONS, v, teacher_factor)
-        if formula == FORWARD:
+        if formula == FORWARD and beta > 0:
             block_loss, slope, factor = loss_and_slope(OPERATIONS, z, v, beta, scaled)
             grads.copy_(slope * (factor * unit))
         else:

@@ -78,7 +78,7 @@ OPERATIONS = cast(Operations, _Operations())
 
 
 def inverse(temperature: float, dtype: torch.dtype) -> float:
-    """Return 1/temperature, within the dtype's range."""
+    """Return 1/temperature, at most the largest number of the dtype; 0 stands for infinity."""
     info = torch.finfo(dtype)
     return inverse_temperature(temperature, info.tiny, info.max)
 

@@ -38,7 +38,7 @@ class SoftFormula(NamedTuple):
         if numpy_can_read(student, teacher):
             compute = by_numpy
         else:
-            compute = triton_kernel(student, teacher, self.formula) or by_torch
+            compute = triton_kernel(student, teacher, self) or by_torch
         compute(student, teacher, self, loss=loss, grad=grad)
         return loss, grad
 
@@ -51,7 +51,8 @@ class SoftFormula(NamedTuple):
         """Return rows u times the Hessian, which is diag q − q qᵀ for the forward KL."""
         beta, student = inverse(self.temperature, u.dtype), student.to(u.dtype)
         if self.formula == FORWARD:
-            q = torch.softmax((student - student.amax(-1, keepdim=True)) * beta, -1)
+            below_top = student - student.amax(-1, keepdim=True)
+            q = torch.softmax(times(OPERATIONS, below_top, beta), -1)
             result = q * (u - (q * u).sum(-1, keepdim=True))
         else:
             assert teacher is not None

@@ -67,7 +67,7 @@ def kd_loss(
     -----
     Eq. 8 of the note :cite:p:`Che21` and Hinton et al. :cite:p:`HVD15`, with the gradient
     of Eq. 10 for the student's logits. The teacher's logits get none, even if they
-    require one.
+    require one. Its accuracy, and the limits of that, are those of `kd_notes.kd_loss`.
 
     For the backward pass it keeps the student's logits, which only a second derivative
     uses, and one tensor of their size: the gradient. Nothing of the teacher is stored, unless

@@ -11,6 +11,7 @@ from torch import Tensor
 from kd_notes._checks import as_flag, as_temperature, has_bucket, mass_requirement
 from kd_notes._f_divergences import FORWARD
 from kd_notes._groups import (
+    bounded_inverse,
     chained,
     group_unit,
     log_mass,
@@ -20,7 +21,7 @@ from kd_notes._groups import (
 )
 from kd_notes.torch._checks import require_rows, require_top_k
 from kd_notes.torch._distributed import row_by_row
-from kd_notes.torch._operations import OPERATIONS, inverse, wide
+from kd_notes.torch._operations import OPERATIONS, wide
 from kd_notes.torch._row_loss import savable
 from kd_notes.torch._soft_formula import SoftFormula
 
@@ -131,7 +132,8 @@ def _losses(
     dtype = wide(student_logits.dtype)
     dtype = functools.reduce(torch.promote_types, [x.dtype for x in known], dtype)
     values, normalizer = (x.to(dtype) for x in known)
-    beta = inverse(temperature, dtype)
+    info = torch.finfo(dtype)
+    beta = bounded_inverse(temperature, info.tiny, info.max)
     mass = _log_mass(values, normalizer if bucket else None, beta)
     tolerance = mass_tolerance(normalizer, any(x.dtype in HALVES for x in known))
     is_mass = ~(mass > tolerance).squeeze(-1)
