@@ -1,6 +1,7 @@
 # make book    build the site        make lab     the chapters in JupyterLab
 # make test    run the tests         make serve   the site on http://localhost:8000
 # make check   all that CI checks    make lint    style and types
+# make pdf     the whole book as one PDF, after `make book`; it needs Chromium
 # make torch   install PyTorch, so that what is written for it is tested and run too
 # make bench   speed, memory and accuracy beside SciPy, PyTorch and JAX; a trial: ROUNDS=1
 # make audit   what the distillation losses of other libraries compute
@@ -23,7 +24,7 @@ SELECT := -m "not slow" --ignore-glob "*_distilling_a_network.ipynb"
 # Each chapter is run by a new process, which would compile SymPy anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book executed-book test coverage site-test lint check links torch lab serve bench
+.PHONY: book executed-book pdf test coverage site-test lint check links torch lab serve bench
 .PHONY: wheel audit notebooks clean
 .DELETE_ON_ERROR:
 
@@ -36,11 +37,18 @@ book: $(VENV)/has-book
 	$(BUILD)
 	@echo "Open $(CURDIR)/$(SITE)/index.html"
 
-# With the outputs of a new run, whatever is stored. This is what CI publishes.
+# With the outputs of a new run, whatever is stored, and the PDF that its pages then offer. This is
+# what CI publishes.
+executed-book: export KD_NOTES_PDF := 1
 executed-book: $(VENV)/has-book $(VENV)/has-chapters
 	sed 's|notebooks/[*].ipynb|$(if $(TORCH),none,notebooks/*_in_pytorch.ipynb)|' _config.yml \
 	    > .executed.yml
 	$(BUILD) --config .executed.yml
+	$(MAKE) pdf
+
+pdf: $(VENV)/has-site
+	$(BIN)/python tools/pdf.py
+	@echo "Printed $(CURDIR)/$(SITE)/kd-notes.pdf"
 
 # One file after the other in each process, the long ones first; threads of several processes
 # would wait for each other.

@@ -1,4 +1,4 @@
-"""The engine of tests and chapters, and what is not collected for want of PyTorch or Triton."""
+"""The engine of tests and chapters, their order, and what is left out for want of PyTorch."""
 
 import os
 from importlib.util import find_spec
@@ -15,3 +15,8 @@ if find_spec("torch") is None:
     ]
 if find_spec("triton") is None:
     collect_ignore += ["kd_notes/torch/_triton.py"]
+
+
+def pytest_collection_modifyitems(items):
+    """Compile the loops in one process, and store them before another needs them."""
+    items.sort(key=lambda item: item.path.name != "test_engine.py")

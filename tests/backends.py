@@ -77,6 +77,13 @@ def compiled(threads=1):
         yield
 
 
+@contextmanager
+def compiling_nothing():
+    """Fail where the compiled loops are asked for."""
+    with compiled(), mock.patch("kd_notes._engine._loops", side_effect=AssertionError):
+        yield
+
+
 def branchless():
     """Let `kd_notes.torch` compute on a CPU as it does on other devices."""
     return mock.patch("kd_notes.torch._soft_formula.numpy_can_read", _no)
@@ -87,11 +94,13 @@ def _no(*tensors):  # no mock object: `torch.compile` must be able to read it
 
 
 BACKENDS = {"numpy": by_numpy}
+OF_OTHERS = BACKENDS.copy()  # of divergences other than forward KL, which alone is compiled
 ENGINES = {"numpy": nullcontext}
 MODES = [nullcontext]
 if find_spec("numba"):
     BACKENDS |= {"compiled": by_compiled}
     ENGINES |= {"compiled": compiled}
 if find_spec("torch"):
-    BACKENDS |= {"torch": by_torch, "torch-branchless": by_torch_branchless}
+    OF_OTHERS |= {"torch": by_torch, "torch-branchless": by_torch_branchless}
+    BACKENDS |= OF_OTHERS
     MODES += [branchless]

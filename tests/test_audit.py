@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,11 @@ from kd_notes.audit.__main__ import main
 
 ROOT = Path(kd_notes.__file__).parents[1]
 HARMLESS = {"choice", "unknown"}
+
+
+@cache
+def audited(name):
+    return audit(LOSSES[name].loss)
 
 
 @pytest.mark.slow
@@ -114,15 +119,15 @@ def test_nothing_is_wrong_with_the_librarys_own_losses(name, summary):
 
 
 def test_arguments_are_not_shared_with_the_loss():
-    report = audit(LOSSES["subtracts_the_top_in_place"].loss)
+    report = audited("subtracts_the_top_in_place")
     assert [finding.code for finding in report.findings] == ["changes-input"]
     assert "argument 1" in report.findings[0].message
 
 
 def test_a_crash_says_what_was_raised_and_what_is_missing():
-    report = audit(LOSSES["raises"].loss)
+    report = audited("raises")
     assert "RuntimeError: the teacher is on holiday" in report.findings[0].message
-    assert "beta_schedule" in audit(LOSSES["needs_more"].loss).findings[0].message
+    assert "beta_schedule" in audited("needs_more").findings[0].message
 
 
 def test_a_partial_has_the_name_of_its_function():
@@ -151,7 +156,7 @@ def test_the_size_of_an_epsilon_and_of_a_clip():
         ("adds_an_epsilon_to_the_students_alone", 1e-4),
         ("clips_probabilities", 1e-7),
     ]:
-        (found,) = (f for f in audit(LOSSES[name].loss).findings if f.code in ("epsilon", "clip"))
+        (found,) = (f for f in audited(name).findings if f.code in ("epsilon", "clip"))
         number = float(re.search(r"\d\S*e-\d+", found.message)[0])
         assert number == pytest.approx(size, rel=0.2)
 
@@ -171,11 +176,11 @@ def test_a_message_has_the_digits_that_show_a_difference():
 
 
 def test_a_factor_is_that_of_the_temperature_inside():
-    report = audit(LOSSES["has_half_its_temperature_inside"].loss)
+    report = audited("has_half_its_temperature_inside")
     assert report.summary == "4 × τ² × forward KL at τ = 2, averaged over the examples"
     (found,) = (f for f in report.findings if f.code == "factor")
     assert found.message == "It is 4 times τ² × forward KL with the τ = 2 that is inside."
-    found = audit(LOSSES["multiplies_by_a_temperature_that_is_not_inside"].loss).findings
+    found = audited("multiplies_by_a_temperature_that_is_not_inside").findings
     assert any("16, is not a power" in f.message and "to the power 2" in f.message for f in found)
 
 
@@ -184,28 +189,28 @@ def test_a_cast_says_whether_logits_or_values_are_rounded():
         ("rounds_its_student_to_float16", "It rounds float64 logits to float16"),
         ("casts_to_float32", "Its values for float64 logits are numbers of float32."),
     ]:
-        (found,) = (f for f in audit(LOSSES[name].loss).findings if f.code == "casts-down")
+        (found,) = (f for f in audited(name).findings if f.code == "casts-down")
         assert found.message.startswith(start)
 
 
 def test_two_temperatures_are_both_in_the_summary():
-    summary = audit(LOSSES["does_not_soften_the_teacher"].loss).summary
+    summary = audited("does_not_soften_the_teacher").summary
     assert "at τ = 4 (student), 1 (teacher)," in summary
 
 
 def test_a_loss_that_is_no_number_says_what_it_is():
     for name, kind in [("returns_nothing", "None"), ("returns_a_text", "a str")]:
-        (found,) = audit(LOSSES[name].loss).findings
+        (found,) = audited(name).findings
         assert f"it returns {kind} and no real number" in found.message
 
 
 def test_a_negative_factor_is_one_defect_that_says_what_follows():
-    (found,) = audit(LOSSES["has_the_wrong_sign"].loss).defects
+    (found,) = audited("has_the_wrong_sign").defects
     assert "its factor is negative, so it is largest for equal networks" in found.message
 
 
 def test_what_is_a_divergence_of_nothing_is_asked_with_logits():
-    report = audit(LOSSES["is_renyi_of_order_2"].loss)
+    report = audited("is_renyi_of_order_2")
     assert (report.takes, report.teacher_takes) == ("logits", "logits")
 
     def of_probabilities(q, p):
@@ -232,9 +237,9 @@ def test_a_model_that_depends_on_the_number_of_classes_says_so():
 
 def test_a_gradient_says_how_it_is_wrong():
     pytest.importorskip("torch")
-    found = audit(LOSSES["detaches_the_students_weights"].loss).findings[0]
+    found = audited("detaches_the_students_weights").findings[0]
     assert found.message.startswith("The gradient is off the derivative of the value by")
-    found = audit(LOSSES["multiplies_the_value_after_the_gradient"].loss).findings[0]
+    found = audited("multiplies_the_value_after_the_gradient").findings[0]
     assert found.message == "The gradient is 0.0625 times the derivative of the value."
 
 
@@ -251,19 +256,19 @@ def test_a_loss_that_bends_within_the_step_of_the_differences_has_no_wrong_gradi
 
 
 def test_the_weights_of_a_loss_with_labels():
-    assert audit(LOSSES["is_right_with_labels"].loss).weights == Weights(
+    assert audited("is_right_with_labels").weights == Weights(
         pytest.approx(0.7), pytest.approx(0.3), pytest.approx(1), "teacher", True
     )
-    weights = audit(LOSSES["weighs_the_labels"].loss).weights
+    weights = audited("weighs_the_labels").weights
     assert (weights.alpha_on, weights.sum_to_one) == ("labels", True)
-    weights = audit(LOSSES["has_free_weights"].loss).weights
+    weights = audited("has_free_weights").weights
     assert (weights.alpha_on, weights.sum_to_one) == ("teacher", False)
-    weights = audit(LOSSES["softens_the_label"].loss).weights
+    weights = audited("softens_the_label").weights
     assert weights.label_temperature == pytest.approx(4)
 
 
 def test_the_digits_of_the_usual_lines_fall_with_the_square_of_the_temperature():
-    report = audit(LOSSES["is_the_usual_lines"].loss)
+    report = audited("is_the_usual_lines")
     digits = report.digits["float64"]
     assert digits[1.0] > 14
     assert digits[1e2] - digits[1e4] == pytest.approx(4, abs=1)
@@ -329,7 +334,7 @@ def test_the_order_is_found_by_the_gradient_where_names_do_not_tell():
 
 @pytest.fixture(scope="module")
 def report():
-    return audit(LOSSES["is_averaged_over_classes"].loss)
+    return audited("is_averaged_over_classes")
 
 
 def test_a_report_prints_its_answers_and_findings(report):
@@ -361,7 +366,7 @@ def test_a_report_prints_its_answers_and_findings(report):
     ],
 )
 def test_the_summary_is_one_line(name, summary):
-    assert audit(LOSSES[name].loss).summary == summary
+    assert audited(name).summary == summary
 
 
 def test_a_report_is_two_tables_of_markdown(report):
@@ -373,7 +378,7 @@ def test_a_report_is_two_tables_of_markdown(report):
 
 
 def test_a_report_of_a_crash_has_no_answers():
-    report = audit(LOSSES["raises"].loss)
+    report = audited("raises")
     first, second, *findings = str(report).splitlines()
     assert (first, second) == ("raises (unknown)", "  could not be asked what it is")
     assert findings[0].startswith("defect crash: On two examples")

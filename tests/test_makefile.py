@@ -67,11 +67,12 @@ def test_the_published_site_differs_from_the_quick_one_in_nothing_else(made):
 
 
 def test_what_is_published_was_built_from_clean_by_a_run_and_passed_every_test(made):
-    steps = r"rm -rf _build$|jupyter-book build .*|-m pytest.*"
+    steps = r"rm -rf _build$|jupyter-book build .*|tools/pdf.py|-m pytest.*"
     run = commands(made, "check").replace("\\\n", "")
     assert [" ".join(step.split()) for step in re.findall(steps, run, re.MULTILINE)] == [
         "rm -rf _build",
         "jupyter-book build . --all -W -n --keep-going --config .executed.yml",
+        "tools/pdf.py",
         "-m pytest -n auto --dist loadfile --no-loadscope-reorder",
         "-m pytest tests/site -n auto --dist worksteal",
     ]

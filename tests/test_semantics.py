@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from backends import ENGINES
+from backends import ENGINES, compiling_nothing
 from calling import call, names_with
 from numpy.testing import assert_allclose, assert_array_equal
 from references import EPS
@@ -14,15 +14,27 @@ OF_LOGITS = names_with("logits", "student_logits")
 OF_LABELS = names_with("labels", "hard_labels")
 OF_TWO = names_with("q", "teacher_logits")
 EVERY = OF_LOGITS + OF_PROBABILITIES
-every = pytest.mark.parametrize("name", EVERY)
-of_logits = pytest.mark.parametrize("name", OF_LOGITS)
-of_labels = pytest.mark.parametrize("name", sorted(set(OF_LABELS) & set(OF_LOGITS)))
-of_two = pytest.mark.parametrize("name", OF_TWO)
+OF_FORWARD_KL = ("kd", "knowledge", "topk", "label_smoothing", "confidence_penalty_loss")
+COMPILED = [name for name in EVERY if name.startswith(OF_FORWARD_KL)]
 
 
-@pytest.fixture(autouse=True, params=ENGINES.values(), ids=ENGINES)
+def by_each_engine(names):
+    """Call each function with the engine of NumPy, and what is compiled with the other too."""
+    pairs = [(name, engine) for name in names for engine in ENGINES]
+    pairs = [(name, engine) for name, engine in pairs if engine == "numpy" or name in COMPILED]
+    return pytest.mark.parametrize(("name", "engine"), pairs, indirect=["engine"])
+
+
+every = by_each_engine(EVERY)
+of_logits = by_each_engine(OF_LOGITS)
+of_labels = by_each_engine(sorted(set(OF_LABELS) & set(OF_LOGITS)))
+of_two = by_each_engine(OF_TWO)
+each_engine = pytest.mark.parametrize("engine", ENGINES, indirect=True)
+
+
+@pytest.fixture(autouse=True)
 def engine(request):
-    with request.param():
+    with ENGINES[getattr(request, "param", "numpy")]():
         yield
 
 
@@ -69,6 +81,16 @@ def is_loss(name):
     return name.endswith(("loss", "divergence", "entropy"))
 
 
+def test_no_other_function_is_compiled(rng):
+    pytest.importorskip("numba")
+    with compiling_nothing():
+        for name in set(EVERY) - set(COMPILED):
+            evaluate(name, *examples(name, rng, (4, 5)))
+        for name in COMPILED:
+            with pytest.raises(AssertionError):
+                evaluate(name, *examples(name, rng, (4, 5)))
+
+
 @every
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_a_float_dtype_is_kept_but_for_losses_of_float16(name, dtype, rng):
@@ -89,6 +111,7 @@ def test_float16_computes_in_float32(name, rng):
         assert_array_equal(result, value.astype(dtype))
 
 
+@each_engine
 def test_losses_of_float16_do_not_overflow():
     student, teacher = np.float16([[600, 1]]), np.float16([[-600, 1]])
     # A quarter of 1200^2, above float16's largest number 65504; kd's limit is half of it.
@@ -100,6 +123,7 @@ def test_losses_of_float16_do_not_overflow():
     assert kd.cross_entropy_loss(row, 0) == 2 * 65504
 
 
+@each_engine
 def test_float16_gradients_overflow_to_inf_without_a_warning():
     student, teacher = np.float16([4, 0, 0]), np.float16([-4, 0, 0])
     # A difference of probabilities over the temperature: 1, -1/2 and -1/2 times 1e5.
@@ -168,7 +192,7 @@ def test_losses_have_the_batch_shape_and_gradients_the_shape_of_the_logits(name,
 
 
 # Plain logit matching is a distance of logits, and no matter of classes.
-@pytest.mark.parametrize("name", [name for name in EVERY if not name.startswith("logit_matching")])
+@by_each_engine([name for name in EVERY if not name.startswith("logit_matching")])
 @pytest.mark.parametrize("temperature", [2.0, np.inf])
 def test_one_class_leaves_nothing_to_learn(name, temperature, rng):
     arrays = np.ones((2, 4, 1)) if name in OF_PROBABILITIES else rng.normal(size=(2, 4, 1))

@@ -4,18 +4,13 @@ A page opened from disk may run scripts and styles that lie beside it, but the b
 it neither load fonts from files nor fetch other pages.
 """
 
-import base64
 import importlib.util
 import re
 import shutil
 from pathlib import Path
 
-import pydata_sphinx_theme
-
-THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
 # Formulas drawn with SVG need no fonts, and this one file holds all that our formulas use.
 MATHJAX = "tex-svg.js"
-ICONS = "icons.css"
 FORMULA_AND_POINT = re.compile(r"(<span class=\"math [^<]*</span>[-.,;:!?)’”]+)")
 # The search page fetches every page it found, for a summary.
 NO_SUMMARY = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:'"
@@ -33,23 +28,14 @@ def use_mathjax_from_one_file(app, config):
     config.mathjax_path = MATHJAX
 
 
-def icons():
-    """Return the style sheet of the theme's icons, with their font inside it."""
-    [folder] = (THEME / "vendor" / "fontawesome").iterdir()
-    font = base64.b64encode((folder / "webfonts" / "fa-solid-900.woff2").read_bytes()).decode()
-    style = (folder / "css" / "all.min.css").read_text()
-    return style.replace("../webfonts/fa-solid-900.woff2", f"data:font/woff2;base64,{font}", 1)
-
-
 def finish(app, exception):
-    """Write the icons, and take out what the theme brings and no page asks for."""
+    """Take out what the theme brings and no page asks for."""
     if exception or app.builder.format != "html":
         return
     static = Path(app.outdir) / "_static"
     for pattern in UNUSED:
         for path in list(static.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    (static / ICONS).write_text(icons())
 
 
 def mend(app, pagename, templatename, context, doctree):

@@ -85,7 +85,12 @@ def expand_sums(expr: sp.Expr) -> sp.Expr:
         summand, constants = sp.sift(
             sp.Mul.make_args(product), lambda factor: index in factor.free_symbols, binary=True
         )
-        return sp.Mul(*constants) * total(sp.Mul(*summand).subs(index, m)).doit()
+        return sp.Mul(*constants) * evaluate(total(sp.Mul(*summand).subs(index, m)))
+
+    def evaluate(node: sp.Sum) -> sp.Expr:
+        """Leave a sum of logits alone: SymPy would look in vain, and long, for its closed form."""
+        has_logits = node.function.has(sp.Indexed) and not node.function.has(sp.KroneckerDelta)
+        return node if has_logits else node.doit()
 
     return sp.expand(expr.replace(lambda node: isinstance(node, sp.Sum), expand_sum))
 

@@ -6,15 +6,16 @@ from built import OTHERS, PAGES, SITE
 
 MB = 10**6
 MATHJAX = SITE / "_static" / "tex-svg.js"
+PDF = SITE / "kd-notes.pdf"
 
 
 def size(files):
     return sum(file.stat().st_size for file in files)
 
 
-def test_the_site_without_mathjax_is_below_14_megabytes():
+def test_the_site_without_mathjax_and_pdf_is_below_14_megabytes():
     files = {file for file in SITE.rglob("*") if file.is_file()}
-    assert size(files - {MATHJAX}) < 14 * MB
+    assert size(files - {MATHJAX, PDF}) < 14 * MB
 
 
 @pytest.mark.parametrize("name", PAGES + OTHERS)
@@ -27,3 +28,8 @@ def test_a_page_and_its_pictures_are_below_1_megabyte(name):
 def test_mathjax_is_one_file():
     own = "mjx-assistive-mml"  # what no script says that only uses it
     assert [file for file in SITE.rglob("*.js") if own in file.read_text()] == [MATHJAX]
+
+
+@pytest.mark.skipif(not PDF.exists(), reason="`make pdf` has not printed the book")
+def test_the_whole_book_is_below_25_megabytes():
+    assert size([PDF]) < 25 * MB
