@@ -106,7 +106,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _compiler(*fastmath: str, from_python: bool = False) -> Callable[[F], F]:
     """Return Numba's decorator; what only compiled functions call is compiled more quickly."""
     options: dict[str, Any] = {"no_cpython_wrapper": not from_python, "no_cfunc_wrapper": True}
-    options |= {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *fastmath}}
+    options |= {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
 
     def decorate(function: F) -> F:
         try:
@@ -117,11 +117,12 @@ def _compiler(*fastmath: str, from_python: bool = False) -> Callable[[F], F]:
     return decorate
 
 
-compiled = _compiler()
-in_any_order = _compiler("nsz", "reassoc")  # the sums of a loop: nothing else may stand in it
+compiled = _compiler("contract")
+in_any_order = _compiler("contract", "nsz", "reassoc")  # the sums of a loop, and nothing else
+for_python = _compiler("contract", from_python=True)
 
 
-@compiled
+@_compiler()
 def add(total: Any, rest: Any, x: Any) -> Any:
     """Return total + x, rounded, and `rest` plus what that loses; nothing if it is infinite."""
     new = total + x
@@ -474,7 +475,7 @@ def loss_and_slope(z: Any, v: Any, q: Any, p: Any, tops: Any, is_close: bool, ou
     return loss, m, c.one / ((c.one + m / c.unit) * total), True
 
 
-@_compiler(from_python=True)
+@for_python
 def compute_rows(student: Any, teacher: Any, loss: Any, grad: Any, space: Any, bits: Any,
                  c: Any) -> None:  # fmt: skip
     """Fill the loss, and the gradient if it has rows."""
@@ -495,6 +496,310 @@ def compute_rows(student: Any, teacher: Any, loss: Any, grad: Any, space: Any, b
         loss[i], m, factor, is_close = loss_and_slope(z, v, q, p, tops, is_close, slope, c)
         if len(grad):
             store(flat[4], flat[3], m, factor * c.grad_factor, grad[i])
+
+
+# Few classes: the same formulas for a group of LANES rows at once, where a loop over the classes
+# of one row would be too short. Numbers for each class and row of a group are in `classes`,
+# `(K, CLASS)`, numbers for each row in `rows`; these names say where. As each is one array, and
+# the offsets are constants, LLVM sees that a loop over the rows does not write what it reads.
+LANES = 64
+Z, V, P, SLOPE = (LANES * i for i in range(4))
+CLASS = LANES * 4 + 16  # with a power of two, only some classes would fit into the cache
+(Z_MAX, V_TOP, NAN, LOW, HIGH, Z_TOP, TOTAL, LOG_R, R, LEVEL, OFFSET, WITHIN, CENTER, LOSS,
+ FACTOR) = (LANES * i for i in range(15))  # fmt: skip
+N_WIDE, N_FAR, M, S, T = (LANES * i for i in (15, 16, 17, 19, 21))  # what is counted or added up
+ROWS = LANES * 23  # what a sum loses to rounding follows it
+
+
+@compiled
+def clear_from(rows: Any, at: int, c: Any) -> None:
+    for j in range(at, ROWS):
+        rows[j] = c.zero
+
+
+@compiled
+def add_to(rows: Any, at: int, x: Any) -> None:
+    rows[at], rows[at + LANES] = add(rows[at], rows[at + LANES], x)
+
+
+@compiled
+def sum_of(rows: Any, at: int) -> Any:
+    return rows[at] + rows[at + LANES]
+
+
+@compiled
+def group_tops(classes: Any, rows: Any, c: Any) -> None:
+    """Find the largest logits; NAN becomes nan for a row with nan, and else 0."""
+    for j in range(LANES):
+        rows[Z_MAX + j] = rows[V_TOP + j] = -c.inf
+        rows[NAN + j] = c.zero
+    for k in range(len(classes)):
+        x = classes[k]
+        for j in range(LANES):
+            z, v, both = x[Z + j], x[V + j], x[Z + j] + x[V + j]
+            rows[Z_MAX + j] = z if z > rows[Z_MAX + j] else rows[Z_MAX + j]
+            rows[V_TOP + j] = v if v > rows[V_TOP + j] else rows[V_TOP + j]
+            rows[NAN + j] += c.zero if both == both else both
+
+
+@compiled
+def group_exponentials(classes: Any, rows: Any, at: int, top: int, to: int, c: Any) -> None:
+    """Store the exponentials of what is at a place, and their sums in S."""
+    clear_from(rows, S, c)
+    for k in range(len(classes)):
+        x = classes[k]
+        for j in range(LANES):
+            x[to + j] = scaled_exp(x[at + j], rows[top + j], c)
+            add_to(rows, S + j, x[to + j])
+
+
+@compiled
+def group_teacher(classes: Any, rows: Any, c: Any) -> None:
+    group_exponentials(classes, rows, V, V_TOP, P, c)
+    for j in range(LANES):
+        rows[TOTAL + j] = sum_of(rows, S + j) + rows[NAN + j]
+
+
+@compiled
+def group_log_r(classes: Any, rows: Any, c: Any) -> None:
+    """Compute log r and r, and leave the student's exponentials in SLOPE."""
+    group_exponentials(classes, rows, Z, Z_MAX, SLOPE, c)
+    for j in range(LANES):
+        rows[LOG_R + j] = math.log(rows[TOTAL + j] / sum_of(rows, S + j))
+    for j in range(LANES):
+        rows[R + j] = exp(rows[LOG_R + j], c)
+
+
+@compiled
+def group_quick_terms(classes: Any, rows: Any, c: Any) -> None:
+    """Store r q − p and the sum of its terms; count in N_WIDE how many are large enough."""
+    clear_from(rows, N_WIDE, c)
+    for k in range(len(classes)):
+        x = classes[k]
+        for j in range(LANES):
+            tops = Tops(c.zero, rows[V_TOP + j], rows[Z_MAX + j])
+            slope, term = quick_terms(x[Z + j], x[V + j], x[SLOPE + j], x[P + j], tops,
+                                      rows[LOG_R + j], rows[R + j], c)  # fmt: skip
+            x[SLOPE + j] = slope
+            add_to(rows, S + j, term)
+            rows[N_WIDE + j] += c.one if abs(slope) >= c.least_slope else c.zero
+
+
+@compiled
+def group_quick(classes: Any, rows: Any, c: Any) -> None:
+    """Compute a group as `quick`; N_FAR becomes 1 where the other formula is needed."""
+    group_tops(classes, rows, c)
+    group_teacher(classes, rows, c)
+    group_log_r(classes, rows, c)
+    group_quick_terms(classes, rows, c)
+    for j in range(LANES):
+        kl = sum_of(rows, S + j) / rows[TOTAL + j]
+        is_served = (c.least_kl <= kl) & (kl < c.inf) & (rows[N_WIDE + j] > c.zero)
+        rows[N_FAR + j] = c.zero if is_served else c.one
+        rows[LOSS + j] = kl * c.unit * c.unit
+        rows[M + j], rows[FACTOR + j] = c.zero, c.unit / rows[TOTAL + j]
+
+
+@compiled
+def group_at_top(classes: Any, rows: Any, c: Any) -> None:
+    """Find z at the teacher's top class; the mean of several, exactly if they are equal."""
+    clear_from(rows, S, c)
+    for j in range(LANES):
+        rows[LOW + j], rows[HIGH + j] = c.inf, -c.inf
+    for k in range(len(classes)):
+        x = classes[k]
+        for j in range(LANES):
+            z, is_top = x[Z + j], x[V + j] == rows[V_TOP + j]
+            rows[S + j] += z if is_top else c.zero
+            rows[T + j] += c.one if is_top else c.zero
+            rows[LOW + j] = z if is_top & (z < rows[LOW + j]) else rows[LOW + j]
+            rows[HIGH + j] = z if is_top & (z > rows[HIGH + j]) else rows[HIGH + j]
+    for j in range(LANES):
+        z_top = min(max(rows[S + j] / rows[T + j], rows[LOW + j]), rows[HIGH + j])
+        rows[Z_TOP + j] = z_top if abs(z_top) < c.inf else rows[Z_MAX + j]
+
+
+@compiled
+def set_levels(rows: Any, c: Any) -> None:
+    for j in range(LANES):
+        level = levels(rows[LEVEL + j], rows[V_TOP + j], c.zero, c)
+        rows[OFFSET + j], rows[WITHIN + j] = level.offset, level.reach
+
+
+@compiled
+def levels_of(rows: Any, j: int) -> Any:
+    return Levels(rows[LEVEL + j], rows[V_TOP + j], rows[OFFSET + j], rows[WITHIN + j],
+                  rows[CENTER + j])  # fmt: skip
+
+
+@compiled
+def group_mean(classes: Any, rows: Any, bound: Any, c: Any) -> None:
+    """Store in T the mean of the differences from LEVEL, clipped to ± a bound."""
+    for j in range(LANES):
+        rows[CENTER + j] = c.zero
+    set_levels(rows, c)
+    clear_from(rows, T, c)
+    for k in range(len(classes)):
+        x = classes[k]
+        for j in range(LANES):
+            level = levels_of(rows, j)
+            add_to(rows, T + j, clipped_term(x[Z + j], x[V + j], x[P + j], level, bound, c))
+    for j in range(LANES):
+        rows[T + j] = sum_of(rows, T + j) / rows[TOTAL + j]
+
+
+@compiled
+def group_center(classes: Any, rows: Any, c: Any) -> None:
+    for j in range(LANES):
+        rows[LEVEL + j] = rows[Z_TOP + j]
+    group_mean(classes, rows, c.inf, c)
+    for j in range(LANES):
+        is_dominated = rows[TOTAL + j] < c.two
+        rows[LEVEL + j] += c.zero if is_dominated else rows[T + j]
+        rows[CENTER + j] = rows[T + j] if is_dominated else c.zero
+    set_levels(rows, c)
+
+
+@compiled
+def group_near_terms(classes: Any, rows: Any, c: Any) -> Any:
+    """Store and add up the terms as `near_terms`; return both counts of the whole group."""
+    clear_from(rows, N_WIDE, c)
+    for k in range(len(classes)):
+        x = classes[k]
+        for j in range(LANES):
+            level = levels_of(rows, j)
+            (x[SLOPE + j], p_phi), d = near_term(x[Z + j], x[V + j], x[P + j], level, c)
+            add_to(rows, M + j, x[SLOPE + j])
+            add_to(rows, S + j, p_phi)
+            rows[N_WIDE + j] += c.zero if d <= c.reach else c.one
+            rows[N_FAR + j] += c.zero if d <= c.far else c.one
+    wide = far = c.zero
+    for j in range(LANES):
+        wide += rows[N_WIDE + j]
+        far += rows[N_FAR + j]
+    return wide, far
+
+
+@compiled
+def group_all_terms(classes: Any, rows: Any, c: Any) -> None:
+    clear_from(rows, M, c)
+    for k in range(len(classes)):
+        x = classes[k]
+        for j in range(LANES):
+            level = levels_of(rows, j)
+            x[SLOPE + j], p_phi, p_x = term(x[Z + j], x[V + j], x[P + j], level, c)
+            add_to(rows, M + j, x[SLOPE + j])
+            add_to(rows, S + j, p_phi)
+            add_to(rows, T + j, p_x)
+
+
+@compiled
+def group_levels_for_outliers(classes: Any, rows: Any, c: Any) -> None:
+    """Change LEVEL and CENTER where N_FAR is not 0, as `level_for_outliers`."""
+    bound = c.clip / c.beta
+    group_exponentials(classes, rows, Z, Z_MAX, SLOPE, c)
+    for j in range(LANES):
+        rows[R + j], rows[LOG_R + j] = rows[LEVEL + j], rows[CENTER + j]
+        rows[LEVEL + j] = rows[Z_TOP + j]
+    group_mean(classes, rows, bound, c)
+    for j in range(LANES):
+        top = rows[Z_MAX + j]
+        if abs(rows[T + j]) * c.beta > c.one or (top - rows[Z_TOP + j]) * c.beta > c.two:
+            log_sum = math.log(sum_of(rows, S + j) / rows[TOTAL + j])
+            rows[LEVEL + j] = top + log_sum / c.beta
+    group_mean(classes, rows, bound, c)
+    for j in range(LANES):
+        is_far = rows[N_FAR + j] > c.zero
+        rows[LEVEL + j] = rows[LEVEL + j] if is_far else rows[R + j]
+        rows[CENTER + j] = rows[T + j] if is_far else rows[LOG_R + j]
+    set_levels(rows, c)
+
+
+@compiled
+def group_accurate(classes: Any, rows: Any, c: Any) -> None:
+    """Compute a group as `accurate`; N_FAR becomes 1 where the other formula may be better."""
+    group_tops(classes, rows, c)
+    group_teacher(classes, rows, c)
+    group_at_top(classes, rows, c)
+    group_center(classes, rows, c)
+    wide, far = group_near_terms(classes, rows, c)
+    if wide > c.zero:
+        if far > c.zero:
+            group_levels_for_outliers(classes, rows, c)
+        group_all_terms(classes, rows, c)
+    for j in range(LANES):
+        total = rows[TOTAL + j]
+        m = sum_of(rows, M + j) / total
+        s, t = sum_of(rows, S + j) / total, sum_of(rows, T + j) / total
+        rows[LOSS + j] = loss_of(m, s, t, c)
+        rows[M + j], rows[FACTOR + j] = m, c.one / ((c.one + m / c.unit) * total)
+        is_close = rows[LOSS + j] / c.unit / c.unit < c.nearly * c.least_kl
+        rows[N_FAR + j] = c.zero if is_close else c.one
+
+
+@compiled
+def load_group(logits: Any, index: Any, classes: Any, at: int) -> None:
+    for j in range(LANES):
+        row = logits[index[j]]
+        for k in range(len(row)):
+            classes[k, at + j] = row[k]
+
+
+@compiled
+def store_group(classes: Any, rows: Any, index: Any, loss: Any, grad: Any, c: Any) -> None:
+    for j in range(LANES):
+        loss[index[j]] = rows[LOSS + j]
+        rows[FACTOR + j] *= c.grad_factor
+    if len(grad):
+        for k in range(len(classes)):
+            x = classes[k]
+            for j in range(LANES):
+                x[SLOPE + j] = (x[SLOPE + j] - x[P + j] * rows[M + j]) * rows[FACTOR + j]
+            for j in range(LANES):
+                grad[index[j], k] = x[SLOPE + j]
+
+
+@for_python
+def compute_chosen(is_close: bool, chosen: Any, student: Any, teacher: Any, loss: Any, grad: Any,
+                   c: Any) -> int:  # fmt: skip
+    """Compute the chosen rows by one formula; return for how many the other may be better.
+
+    The numbers of these are then the first of the chosen ones. If the last group is smaller
+    than the others, its last row is there several times.
+    """
+    classes = np.empty((student.shape[1], CLASS), loss.dtype)
+    rows, index = np.empty(ROWS, loss.dtype), np.empty(LANES, np.uintp)
+    last, left = len(chosen) - 1, 0
+    for first in range(0, len(chosen), LANES):
+        for j in range(LANES):
+            index[j] = chosen[min(first + j, last)]
+        load_group(student, index, classes, Z)
+        load_group(teacher, index, classes, V)
+        if is_close:
+            group_accurate(classes, rows, c)
+        else:
+            group_quick(classes, rows, c)
+        store_group(classes, rows, index, loss, grad, c)
+        for j in range(min(LANES, len(chosen) - first)):
+            chosen[left] = index[j]
+            left += rows[N_FAR + j] > c.zero
+    return left
+
+
+def compute_groups(
+    student: Any, teacher: Any, loss: Any, grad: Any, is_close: bool, c: Any
+) -> bool:
+    """Fill the loss, and the gradient if it has rows; return which formula served most rows."""
+    chosen = np.arange(len(student), dtype=np.uintp)
+
+    def compute(is_close: bool, size: int) -> int:
+        return compute_chosen(is_close, chosen[:size], student, teacher, loss, grad, c)
+
+    others = left = compute(is_close, len(chosen))
+    if is_close:
+        left = compute(False, left)
+    compute(True, left)
+    return is_close != (2 * others > len(student))
 
 
 def workspace(classes: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:

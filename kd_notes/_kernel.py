@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope, 
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
-COMPILED_ABOVE = FEW  # classes: the compiled loops take one row at a time
+GROUPED = FEW  # up to so many classes the compiled loops take many rows at once, else one
 BUFFER = 1024  # at most one row: into a longer buffer NumPy copies a row's scalar once per class
 
 # `_quick` is used where KL, and the largest |q − p| relative to the largest p, are at least
@@ -31,6 +31,7 @@ BUFFER = 1024  # at most one row: into a longer buffer NumPy copies a row's scal
 LEAST_KL = {"float32": (1 / 5, 1 / 3), "float64": (1 / 12, 1 / 3)}
 LEAST_SLOPE = (0.4, 0.25)
 
+Order: TypeAlias = Literal["C", "F"]  # row by row, or class by class
 Rows: TypeAlias = "slice | NDArray[np.intp]"  # which rows of a batch
 
 # An array of this size, freed at once, makes glibc keep freed memory of up to this size for
@@ -78,8 +79,7 @@ def soft_loss_and_grad(
     """
     dtype = np.result_type(np.float32, student, teacher)
     batch = _Batch(student, teacher, loss, grad, dtype, teacher_factor)
-    may_compile = formula == FORWARD and batch.classes > COMPILED_ABOVE
-    loops = compiled_loops() if may_compile else None  # imported before threads begin
+    loops = compiled_loops() if formula == FORWARD else None  # imported before threads begin
 
     def compute(rows: slice) -> None:
         with np.errstate(all="ignore"):
@@ -115,10 +115,11 @@ class _Batch:
         except ValueError:  # it would take a copy
             self.is_matrix = False
 
-    def load(self, rows: Rows) -> tuple[FloatArray, FloatArray]:
+    def load(self, rows: Rows, order: Order | None = None) -> tuple[FloatArray, FloatArray]:
         """Return the student's and the teacher's logits, `(n, K)`."""
         index = self._index(rows)
-        student, teacher = (_stored(x[index], self.dtype) for x in self.arrays[:2])
+        order = order or ("F" if self.classes <= FEW else "C")
+        student, teacher = (np.asarray(x[index], self.dtype, order) for x in self.arrays[:2])
         if self.teacher_factor != 1:
             teacher = times(OPERATIONS, teacher, self.teacher_factor)
         return student, teacher
@@ -179,11 +180,13 @@ class _Computation:
         self.for_quick: list[NDArray[np.intp]] = []  # rows that `_quick` may serve
 
     def run(self, formula: Formula, loops: ModuleType | None) -> None:
+        if self.rows.start == self.rows.stop:
+            return
         if formula != FORWARD or self.beta == 0:
             self._run_formula(formula)
         elif loops:
             self._run_compiled(loops)
-        elif self.rows.start < self.rows.stop:
+        else:
             self._run_forward()
 
     def _blocks(self) -> Iterator[slice]:
@@ -191,13 +194,17 @@ class _Computation:
             yield slice(start, min(start + self.step, self.rows.stop))
 
     def _run_forward(self) -> None:
-        z, v = self.batch.load(slice(self.rows.start, self.rows.start + 1))
-        mostly_close = bool(np.std(z - v) * self.beta < 0.6)  # KL is about half its square
+        mostly_close = self._seem_close()
         for block in self._blocks():
             left = self._accurate(block) if mostly_close else self._quick(block)
             mostly_close = (left < 0.5) if mostly_close else (left > 0.5)
             self._compute_deferred(self.step)
         self._compute_deferred(1)
+
+    def _seem_close(self) -> bool:
+        """Guess from the first row whether KL is small; it is about half this squared."""
+        z, v = self.batch.load(slice(self.rows.start, self.rows.start + 1))
+        return bool(np.std(z - v) * self.beta < 0.6)
 
     def _run_compiled(self, loops: Any) -> None:
         dtype = self.batch.dtype
@@ -206,11 +213,15 @@ class _Computation:
             dtype, beta=self.beta, unit=self.unit, factor=1 if self.scaled else self.beta,
             grad_factor=self.grad_factor, least_kl=self.least_kl, least_slope=self.least_slope,
         )  # fmt: skip
+        is_close = self._seem_close()
         for block in self._blocks():
-            logits = map(loops.read_only, self.batch.load(block))
+            logits = [loops.read_only(x) for x in self.batch.load(block, "C")]
             loss = np.empty(block.stop - block.start, dtype)
             grad = self.batch.place_for_grad(block)
-            loops.compute_rows(*logits, loss, grad, *space, c)
+            if self.batch.classes <= GROUPED:
+                is_close = loops.compute_groups(*logits, loss, grad, is_close, c)
+            else:
+                loops.compute_rows(*logits, loss, grad, *space, c)
             self.batch.store_from(block, loss, grad)
 
     def _run_formula(self, formula: Formula) -> None:
@@ -269,10 +280,6 @@ def _pop_all(left: list[NDArray[np.intp]]) -> NDArray[np.intp]:
     rows = np.concatenate(left)
     left.clear()
     return rows
-
-
-def _stored(rows: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
-    return np.asarray(rows, dtype, order="F" if rows.shape[1] <= FEW else "C")
 
 
 def _max(rows: FloatArray) -> FloatArray:

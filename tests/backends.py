@@ -69,11 +69,20 @@ def by_compiled(student, teacher, temperature, scaled=True, **options):
         return by_numpy(student, teacher, temperature, scaled, **options)
 
 
+def by_compiled_rows(student, teacher, temperature, scaled=True, **options):
+    with compiled_rows():
+        return by_numpy(student, teacher, temperature, scaled, **options)
+
+
+def compiled():
+    """Let the compiled loops compute."""
+    return mock.patch("kd_notes._engine._engine", _chosen("engine", "compiled", threads=1))
+
+
 @contextmanager
-def compiled(threads=1):
-    """Let the compiled loops compute, for few classes too."""
-    engine = mock.patch("kd_notes._engine._engine", _chosen("engine", "compiled", threads))
-    with engine, mock.patch("kd_notes._kernel.COMPILED_ABOVE", 0):
+def compiled_rows():
+    """Let the compiled loops compute, one row at a time for few classes too."""
+    with compiled(), mock.patch("kd_notes._kernel.GROUPED", 0):
         yield
 
 
@@ -98,8 +107,8 @@ OF_OTHERS = BACKENDS.copy()  # of divergences other than forward KL, which alone
 ENGINES = {"numpy": nullcontext}
 MODES = [nullcontext]
 if find_spec("numba"):
-    BACKENDS |= {"compiled": by_compiled}
-    ENGINES |= {"compiled": compiled}
+    BACKENDS |= {"compiled": by_compiled, "compiled-rows": by_compiled_rows}
+    ENGINES |= {"compiled": compiled, "compiled-rows": compiled_rows}
 if find_spec("torch"):
     OF_OTHERS |= {"torch": by_torch, "torch-branchless": by_torch_branchless}
     BACKENDS |= OF_OTHERS
