@@ -32,8 +32,8 @@ def set_engine(engine: str = "auto", *, threads: int | None = None) -> None:
     Parameters
     ----------
     engine
-        `"numpy"`: NumPy alone. `"compiled"`: forward KL of more than 64 classes in loops that
-        Numba compiles, all else in NumPy. `"auto"`: `"compiled"` where Numba can be imported,
+        `"numpy"`: NumPy alone. `"compiled"`: forward KL in loops that Numba compiles, all else
+        in NumPy. `"auto"`: `"compiled"` where Numba can be imported,
         as after `pip install ".[fast]"` in a clone, and `"numpy"` elsewhere. Before the first call
         of this function, the engine is that of the environment variable `KD_NOTES_ENGINE`, or
         `"auto"`.
