@@ -61,22 +61,27 @@ def triton_on(device):
 
 
 def by_numpy(student, teacher, temperature, scaled=True, **options):
-    return kd_loss_and_grad(student, teacher, temperature, scaled=scaled, **options)
+    with engine("numpy"):
+        return kd_loss_and_grad(student, teacher, temperature, scaled=scaled, **options)
 
 
 def by_compiled(student, teacher, temperature, scaled=True, **options):
     with compiled():
-        return by_numpy(student, teacher, temperature, scaled, **options)
+        return kd_loss_and_grad(student, teacher, temperature, scaled=scaled, **options)
 
 
 def by_compiled_rows(student, teacher, temperature, scaled=True, **options):
     with compiled_rows():
-        return by_numpy(student, teacher, temperature, scaled, **options)
+        return kd_loss_and_grad(student, teacher, temperature, scaled=scaled, **options)
+
+
+def engine(name):
+    return mock.patch("kd_notes._engine._engine", _chosen("engine", name, threads=1))
 
 
 def compiled():
     """Let the compiled loops compute."""
-    return mock.patch("kd_notes._engine._engine", _chosen("engine", "compiled", threads=1))
+    return engine("compiled")
 
 
 @contextmanager
