@@ -22,7 +22,7 @@ from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope, 
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
-GROUPED = FEW  # up to so many classes the compiled loops take many rows at once, else one
+GROUPED = 100  # up to so many classes the compiled loops take many rows at once, else one
 BUFFER = 1024  # at most one row: into a longer buffer NumPy copies a row's scalar once per class
 
 # `_quick` is used where KL, and the largest |q − p| relative to the largest p, are at least
