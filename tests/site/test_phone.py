@@ -26,7 +26,7 @@ SCROLLED_CODE = {
     "notebooks/11_distilling_a_network.html": 45,
     "notebooks/12_in_pytorch.html": 18,
     "notebooks/13_which_loss_is_this.html": 69,
-    "notebooks/14_a_numerical_core.html": 41,
+    "notebooks/14_a_numerical_core.html": 42,
     "notebooks/15_one_pass.html": 31,
 }
 
