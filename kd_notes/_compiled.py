@@ -1,7 +1,8 @@
 """Forward KL and its gradient in compiled loops: for each row, a few passes in the cache.
 
 These are the formulas of `_formulas.py` and the quicker one of `_kernel.py`, written for one
-row of many classes. They cannot be the same functions: to Numba, every literal is float64.
+row of many classes, and below for a group of rows of few classes; what is computed for one
+class stands once. They cannot be NumPy's functions: to Numba, every literal is float64.
 Numba compiles them at the first call, and stores the result on disk. All are in this one file,
 since Numba looks for changes in the file of a stored function, and not in those that it calls.
 

@@ -33,10 +33,9 @@ def set_engine(engine: str = "auto", *, threads: int | None = None) -> None:
     ----------
     engine
         `"numpy"`: NumPy alone. `"compiled"`: forward KL in loops that Numba compiles, all else
-        in NumPy. `"auto"`: `"compiled"` where Numba can be imported,
-        as after `pip install ".[fast]"` in a clone, and `"numpy"` elsewhere. Before the first call
-        of this function, the engine is that of the environment variable `KD_NOTES_ENGINE`, or
-        `"auto"`.
+        in NumPy. `"auto"`: `"compiled"` where Numba can be imported, as after
+        `pip install ".[fast]"` in a clone, and `"numpy"` elsewhere. Before the first call of this
+        function, the engine is that of the environment variable `KD_NOTES_ENGINE`, or `"auto"`.
     threads
         How many threads share the rows of a batch. If not given: 1 for `"numpy"`, and where Numba
         is not installed; otherwise the environment variable `OMP_NUM_THREADS`, or as many as

@@ -208,17 +208,18 @@ class _Computation:
 
     def _run_compiled(self, loops: Any) -> None:
         dtype = self.batch.dtype
-        space = loops.workspace(self.batch.classes, dtype)
+        is_grouped = self.batch.classes <= GROUPED
+        is_close = is_grouped and self._seem_close()
+        space = () if is_grouped else loops.workspace(self.batch.classes, dtype)
         c = loops.numbers(
             dtype, beta=self.beta, unit=self.unit, factor=1 if self.scaled else self.beta,
             grad_factor=self.grad_factor, least_kl=self.least_kl, least_slope=self.least_slope,
         )  # fmt: skip
-        is_close = self._seem_close()
         for block in self._blocks():
             logits = [loops.read_only(x) for x in self.batch.load(block, "C")]
             loss = np.empty(block.stop - block.start, dtype)
             grad = self.batch.place_for_grad(block)
-            if self.batch.classes <= GROUPED:
+            if is_grouped:
                 is_close = loops.compute_groups(*logits, loss, grad, is_close, c)
             else:
                 loops.compute_rows(*logits, loss, grad, *space, c)
