@@ -297,7 +297,7 @@ def _sum(rows: FloatArray) -> FloatArray:
     if classes > 10:  # one after the other, many would lose the small ones
         return _sum(rows[:, : classes // 2]) + _sum(rows[:, classes // 2 :])
     if len(rows) == 1:  # a lone row would be added in pairs
-        return np.add.accumulate(rows, axis=1)[:, -1:]
+        return np.add.accumulate(rows, axis=1)[:, -1:] + 0.0  # as `reduce`, never −0
     return np.add.reduce(rows, axis=1, keepdims=True)
 
 

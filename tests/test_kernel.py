@@ -311,6 +311,16 @@ def test_temperatures_beyond_a_dtype_count_as_infinite_and_as_the_lowest(dtype, 
 
 
 @each_dtype
+@pytest.mark.parametrize("num_classes", [1, 2, 9, 40])
+def test_a_zero_has_the_same_sign_alone_and_in_a_batch(num_classes, dtype):
+    student, teacher = np.full((2, num_classes), -0.0, dtype), np.zeros((2, num_classes), dtype)
+    for name, loss_and_grad in BACKENDS.items():
+        together = loss_and_grad(student, teacher, 1.0)[1]
+        alone = loss_and_grad(student[0], teacher[0], 1.0)[1]
+        assert alone.tobytes() == together[0].tobytes(), name
+
+
+@each_dtype
 def test_the_series_is_right_to_the_last_units(dtype):
     reach = _formulas.REACH
     d = np.concatenate([np.linspace(-reach, reach, 501), [1e-30, -1e-10, 1e-5]]).astype(dtype)
