@@ -214,17 +214,24 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--objective", choices=OBJECTIVES, help="all of them, if not given")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=[*FAMILIES])
-    parser.add_argument("--divergence", help="as JensenShannon(0.3); forward KL, if not given")
+    parser.add_argument("--divergence", type=smooth_divergence, default="ForwardKL()")
     return parser.parse_args()
+
+
+def smooth_divergence(expression):
+    """Return the divergence of an expression; nothing is promised of total variation."""
+    divergence = eval(expression, vars(divergences))
+    if isinstance(divergence, divergences.TotalVariation):
+        raise argparse.ArgumentTypeError(f"the divergence must be smooth; got {expression}")
+    return "forward_kl" if divergence == divergences.ForwardKL() else divergence
 
 
 def main():
     args = arguments()
     objectives = [args.objective] if args.objective else OBJECTIVES
-    chosen = eval(args.divergence, vars(divergences)) if args.divergence else "forward_kl"
     steps = search(
         *(KERNELS[args.backend], args.dtype, args.seed, args.families, objectives),
-        divergence=chosen,
+        divergence=args.divergence,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
