@@ -3,6 +3,7 @@
 from pathlib import Path
 
 SITE = Path(__file__).parents[2] / "_build" / "html"
+PICTURES = SITE.parent / "pictures"  # of pages, where a test failed
 PAGES = sorted(
     str(page.relative_to(SITE))
     for folder in ("book", "notebooks")

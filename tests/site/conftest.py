@@ -6,12 +6,26 @@
 
 import functools
 import http.server
+import re
 import shutil
 import threading
 
 import pytest
-from built import PHONE, SITE
+from built import PHONE, PICTURES, SITE
 from playwright.sync_api import sync_playwright
+
+OPENED = []  # every page of this process
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Take a picture of each page that is open where a test fails."""
+    report = yield
+    if report.when == "call" and report.failed:
+        name = re.sub(r"[^\w.-]+", "-", item.nodeid)
+        for number, page in enumerate(page for page in OPENED if not page.is_closed()):
+            page.screenshot(path=PICTURES / f"{name}-{number}.png")
+    return report
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -53,6 +67,7 @@ def open_page(browser):
     def open_page(url, width=PHONE, theme="light"):
         window = {"width": width, "height": 800}
         page = browser.new_page(viewport=window, color_scheme=theme, reduced_motion="reduce")
+        OPENED.append(page)
         page.set_default_timeout(10_000)
         page.requested, page.said = [], []
         page.on("request", lambda request: page.requested.append(request.url))
