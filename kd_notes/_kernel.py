@@ -413,7 +413,10 @@ class _Operations:
             return np.take_along_axis(v, top, 1), np.take_along_axis(z, top, 1)
         v_top = _max(v)
         is_top = v == v_top
-        z_top = _sum(np.where(is_top, z, 0)) / _sum(is_top.astype(v.dtype))  # the mean of several
+        ties = _sum(is_top.astype(v.dtype))
+        z_top = _sum(np.where(is_top, z, 0)) / ties
+        if (ties > 1).any():  # the mean of several, exactly if they are equal
+            z_top += _sum(np.where(is_top, z - z_top, 0)) / ties
         i = np.flatnonzero(~np.isfinite(z_top))  # one of these is excluded
         z_top[i, 0] = z[i, v[i].argmax(axis=1)]
         return v_top, z_top
