@@ -111,11 +111,11 @@ def kd_loss(
     Loss and gradient of the smooth divergences are tested for relative errors of at most
     :math:`16\,\varepsilon\,(1 + \kappa)`, with the condition number :math:`\kappa` with respect
     to the logits, where it is below :math:`1/\varepsilon`. The gradient's error and condition
-    number are the largest of its entries, relative to its largest entry. Exempt are results below the smallest
-    normal number of the dtype, and what a probability below it contributes: it may count as 0.
-    In float32 that is the probability of a class more than 87 temperatures below the largest
-    logit. In float32 a finite temperature above 8.5e37 counts as infinite, and one below 2.9e-39
-    as 2.9e-39; in float64 the bounds are 4.5e307 and 5.6e-309.
+    number are the largest of its entries, relative to its largest entry. Exempt are results
+    below the smallest normal number of the dtype, and what a probability below it contributes: it
+    may count as 0. In float32 that is the probability of a class more than 87 temperatures below
+    the largest logit. In float32 a finite temperature above 8.5e37 counts as infinite, and one
+    below 2.9e-39 as 2.9e-39; in float64 the bounds are 4.5e307 and 5.6e-309.
 
     Examples
     --------
