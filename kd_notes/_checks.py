@@ -100,10 +100,16 @@ def as_teacher_factor(teacher_temperature: float | None, temperature: float) -> 
         return 1.0
     own = as_temperature(teacher_temperature, "teacher_temperature")
     factor = 1.0 if own == temperature else temperature / own
-    if factor == math.inf:
+    if temperature == factor == math.inf:
         raise ValueError(
             "temperature / teacher_temperature must be finite: times infinite temperature "
             "squared, the loss would be infinite for every teacher that is not uniform; "
+            f"got {temperature} and {teacher_temperature!r}"
+        )
+    least, most = sys.float_info.min, sys.float_info.max
+    if own < math.inf and not least <= factor <= most:
+        raise ValueError(
+            f"temperature / teacher_temperature must be between {least:.1e} and {most:.1e}; "
             f"got {temperature} and {teacher_temperature!r}"
         )
     return factor

@@ -75,7 +75,8 @@ def kd_loss(
         `"forward_kl"`, `"reverse_kl"`, `"jeffreys"`, `"jensen_shannon"`, `"total_variation"`.
     teacher_temperature
         That of the teacher, if it has one of its own: greater than 0, `inf` allowed.
-        The teacher's logits are then multiplied by temperature / teacher_temperature.
+        The teacher's logits are then multiplied by temperature / teacher_temperature, which must
+        be between 2.2e-308 and 1.8e308.
     scaled
         Whether the loss is multiplied by temperature squared, the student's, or by temperature
         for total variation. At infinite temperature the scaled loss is

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable
 
 from kd_notes._comparison import (
-    BOUND,
     LARGE,
     Comparison,
     Side,
@@ -22,7 +21,7 @@ from kd_notes._comparison import (
     phi_ratio,
     quotient,
 )
-from kd_notes._formulas import REACH, Column, Operations, Rows, product
+from kd_notes._formulas import BOUND, REACH, Column, Operations, Rows, product
 
 EXCLUDED = 10.0  # what counts as |y| in the gradient where only one network excludes a class
 

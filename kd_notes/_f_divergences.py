@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from kd_notes._comparison import BOUND, Comparison
+from kd_notes._comparison import Comparison
 from kd_notes._divergence_terms import FORMULAS, slope_of_signs
-from kd_notes._formulas import Column, Operations, Rows, loss_and_slope, times
+from kd_notes._formulas import BOUND, Column, Operations, Rows, loss_and_slope, times
 from kd_notes.divergences import (
     Alpha,
     Divergence,

@@ -20,6 +20,7 @@ of a block: arrays `(n, K)` for n examples, and columns `(n, 1)` with a number f
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, Protocol
 
 Rows = Any  #: `(n, K)`, an array of NumPy or a tensor of PyTorch
@@ -28,6 +29,7 @@ Column = Any  #: `(n, 1)`
 REACH = 1.0  # the largest |d| at which φ(d) is computed by its series
 FAR = 1.5  # the largest |d| in a row that is centered by the plain mean of d
 CLIP = 2.0  # the bound of |d| in the clipped mean
+BOUND = {"float32": 2.0**128 - 2.0**104, "float64": sys.float_info.max}  # the largest numbers
 
 # ½x coth ½x = 1 + x² g(x²), where g(x²) = 1/12 − x²/720 + x⁴/30240 − …; these are the
 # coefficients, in powers of x², of the polynomial that equals g at the Chebyshev points of
@@ -99,6 +101,22 @@ def inverse_temperature(temperature: float, tiny: float, huge: float) -> float:
 def times(ops: Operations, logits: Rows, factor: float) -> Rows:
     """Return logits times a factor of at least 0; what is excluded stays so."""
     return ops.where(logits == -math.inf, logits, logits * factor)
+
+
+def at_own_temperature(ops: Operations, v: Rows, factor: float) -> Rows:
+    """Return the teacher's logits times a factor, counted from the largest where that overflows.
+
+    The factor may be no number of the dtype: it is applied in two steps.
+    """
+    root = 2.0 ** (math.frexp(factor)[1] // 2)
+    x = times(ops, times(ops, v, factor / root), root)
+    overflows = (abs(x) == math.inf) & (abs(v) < math.inf)
+    if not ops.any(overflows):
+        return x
+    bound = BOUND[ops.dtype_name(v)]
+    below_top = times(ops, times(ops, v - ops.row_max(v), factor / root), root)
+    below_top = ops.where(v == -math.inf, v, ops.clip(below_top, -bound, 0.0))
+    return ops.where(ops.row_max(overflows), below_top, x)
 
 
 def difference(

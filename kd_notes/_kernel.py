@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 from kd_notes._checks import FloatArray
 from kd_notes._engine import compiled_loops, in_parts
 from kd_notes._f_divergences import FORWARD, Formula, divergence_and_slope
-from kd_notes._formulas import Operations, inverse_temperature, loss_and_slope, times
+from kd_notes._formulas import (
+    Operations,
+    at_own_temperature,
+    inverse_temperature,
+    loss_and_slope,
+)
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
@@ -121,7 +126,7 @@ class _Batch:
         order = order or ("F" if self.classes <= FEW else "C")
         student, teacher = (np.asarray(x[index], self.dtype, order) for x in self.arrays[:2])
         if self.teacher_factor != 1:
-            teacher = times(OPERATIONS, teacher, self.teacher_factor)
+            teacher = at_own_temperature(OPERATIONS, teacher, self.teacher_factor)
         return student, teacher
 
     def store(

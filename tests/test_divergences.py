@@ -14,7 +14,7 @@ from mpmath import mp
 from numpy import inf
 from numpy.testing import assert_allclose, assert_array_equal
 from references import exact
-from rows import largest
+from rows import largest, softmax_of
 
 import kd_notes as kd
 from kd_notes import kd_grad, kd_loss, kd_loss_and_grad
@@ -463,6 +463,42 @@ def test_two_temperatures_are_one_and_a_teacher_multiplied(divergence, dtype, ba
         expected = backend(z, multiplied.astype(dtype), tau, divergence=divergence)
         for result, value in zip(given, expected, strict=True):
             assert_array_equal(result, value)
+
+
+FAR_APART = [
+    (np.float32, [1e9, 2e9, 3e9], 1.0, 1e-30, True),
+    (np.float32, [1, 2, 3], 4.0, 1e-38, True),
+    (np.float32, [1, 2, 3], 1e20, 1e-20, False),
+    (np.float32, [1, -inf, 3], 1.0, 1e-38, True),
+    (np.float32, [1e-12, 0, -1e-12], 1e15, 1e-25, True),  # their ratio is no float32
+    (np.float32, [1e10, 0, -1e10], 1e-36, 1e8, False),
+    (np.float64, [1, 2, 3], 1.0, 1e-308, True),
+]
+
+
+@each_backend
+@pytest.mark.parametrize(("dtype", "teacher", "tau", "own", "scaled"), FAR_APART)
+def test_two_temperatures_may_be_far_apart(dtype, teacher, tau, own, scaled, backend):
+    z, v = np.array([0, 1, 0], dtype), np.array(teacher, dtype)
+    loss, grad = backend(z, v, tau, scaled, teacher_temperature=own)
+    with mp.workdps(60):
+        factor = mp.mpf(tau) / mp.mpf(own)
+        at_one = [factor * mp.mpf(x) for x in v.tolist()]
+        unit = tau**2 if scaled else 1
+        with mp.workdps(400):
+            q, p = (softmax_of(x, [1] * 3, mp.mpf(tau))[0] for x in (exact(z), at_one))
+            true = sum(a * mp.log(a / b) for a, b in zip(p, q, strict=True) if a)
+        assert_allclose(loss, float(unit * true), rtol=32 * np.finfo(dtype).eps)
+        slope = [float(unit / tau * (b - a)) for a, b in zip(p, q, strict=True)]
+        assert_allclose(grad, slope, rtol=0, atol=32 * np.finfo(dtype).eps * max(slope))
+
+
+@each_backend
+@pytest.mark.parametrize(("tau", "own"), [(1.0, 1e-320), (1e-160, 1e160), (1e200, 1e-200)])
+def test_a_ratio_of_temperatures_that_is_no_normal_number_is_refused(tau, own, backend):
+    message = "temperature / teacher_temperature must be between 2.2e-308 and 1.8e"
+    with pytest.raises(ValueError, match=message):
+        backend(np.ones(3), np.ones(3), tau, teacher_temperature=own)
 
 
 def test_in_the_limit_the_teacher_counts_as_much_more(rng):

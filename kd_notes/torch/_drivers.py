@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from kd_notes._f_divergences import FORWARD, divergence_and_slope
-from kd_notes._formulas import loss_and_slope, times
+from kd_notes._formulas import at_own_temperature, loss_and_slope
 from kd_notes._kernel import soft_loss_and_grad
 from kd_notes.torch._operations import OPERATIONS, inverse
 
@@ -97,7 +97,7 @@ def by_torch(
     for z, v, losses, grads in _row_blocks(BLOCK, student, teacher, loss, grad):
         z, v = z.to(dtype), v.to(dtype)
         if teacher_factor != 1:
-            v = times(OPERATIONS, v, teacher_factor)
+            v = at_own_temperature(OPERATIONS, v, teacher_factor)
         if formula == FORWARD and beta > 0:
             block_loss, slope, factor = loss_and_slope(OPERATIONS, z, v, beta, scaled)
             grads.copy_(slope * (factor * unit))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kd_notes._f_divergences import FORWARD, Formula, swapped
-from kd_notes._formulas import times
+from kd_notes._formulas import at_own_temperature, times
 from kd_notes.torch._curvature import by_hessian, by_mixed_hessian
 from kd_notes.torch._drivers import by_numpy, by_torch, numpy_can_read, triton_kernel
 from kd_notes.torch._operations import OPERATIONS, inverse, wide
@@ -56,7 +56,7 @@ class SoftFormula(NamedTuple):
             result = q * (u - (q * u).sum(-1, keepdim=True))
         else:
             assert teacher is not None
-            teacher = times(OPERATIONS, teacher.to(u.dtype), self.teacher_factor)
+            teacher = at_own_temperature(OPERATIONS, teacher.to(u.dtype), self.teacher_factor)
             result = by_hessian(student, teacher, u, beta, self.formula)
         if not self.scaled:
             return result / self.temperature / self.temperature
