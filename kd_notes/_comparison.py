@@ -126,7 +126,7 @@ class Comparison:
         near = self.x_top * self.t_top * quotient(ops, expm1, y) / divisor
         return plain, ops.where(is_near, near, plain * self.unit)
 
-    def slope(self, h: Rows, qh: Rows | None = None) -> Rows:
+    def slope(self, h: Rows, qh: Rows | None = None, is_given: Rows | None = None) -> Rows:
         """Return q (h − Σ q h), where h is 0 for the student's top class.
 
         So no rounding of h counts that does not for the top class. The mean of what is left after
@@ -134,18 +134,24 @@ class Comparison:
         """
         ops, q, log_q = self.ops, self.from_q.w, self.from_q.log_w
         bound = BOUND[ops.dtype_name(q)]
-        is_apart = abs(h) > bound if qh is None else (self.from_q.y > REACH) | (abs(h) > bound)
+        is_apart = abs(h) > bound
         h = ops.where(log_q > -math.inf, ops.clip(h, -bound, bound), 0.0)
-        q_h = q * h if qh is None else ops.where(is_apart, qh, q * h)
+        q_h = q * h
         is_tiny = log_q < -LARGE[ops.dtype_name(q)] + 2  # q may have lost digits
-        if qh is None and ops.any(is_tiny):
+        if ops.any(is_tiny):
             size = ops.exp(log_q + ops.log(abs(h)))
             q_h = ops.where(is_tiny, ops.where(h < 0, -size, size), q_h)
             is_apart = is_apart | is_tiny
+        if qh is not None:
+            q_h, is_apart = ops.where(is_given, qh, q_h), is_apart | is_given
         base = self._bounded_sum(q_h, bound)
         from_base = ops.clip(ops.where(is_apart, q_h - q * base, q * (h - base)), -bound, bound)
         mean = self._bounded_sum(from_base, bound)
         return ops.clip(from_base - q * mean, -bound, bound)
+
+    def above_top(self) -> Rows:
+        """Return unit·(p − q x_top), which is q (x − x_top), from p where that is much larger."""
+        return self.unit * (self.from_p.w - self.from_q.w * self.x_top)
 
     def _bounded_sum(self, x: Rows, bound: float) -> Column:
         """Return the sum of each row, to which large numbers of both signs may add up."""

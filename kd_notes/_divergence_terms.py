@@ -23,6 +23,7 @@ from kd_notes._comparison import (
 )
 from kd_notes._formulas import BOUND, REACH, Column, Operations, Rows, product
 
+MUCH = 40.0  # eʸ for such a y is so much more than 1 that this does not count beside it
 EXCLUDED = 10.0  # what counts as |y| in the gradient where only one network excludes a class
 
 
@@ -46,9 +47,11 @@ def skew_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     ψ(x) = x − log(1 + x).
     """
     a, x = 1 - alpha, compared.x()
-    _, h = compared.from_top(x, alpha * x + a)
-    h /= -(alpha * compared.x_top + a)
-    return _skewed(compared.from_p, alpha, a) / a, compared.slope(h)
+    m, m_top = alpha * x + a, alpha * compared.x_top + a
+    _, h = compared.from_top(x, m)
+    h /= -m_top
+    qh = -compared.above_top() / m / m_top
+    return _skewed(compared.from_p, alpha, a) / a, compared.slope(h, qh, _is_of_p(compared, alpha))
 
 
 def skew_reverse_kl(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
@@ -76,8 +79,9 @@ def jensen_shannon(compared: Comparison, beta: float) -> tuple[Rows, Rows]:
     u = beta * g
     log = _log_ratio(compared, m, m_top, beta, u)
     h = ops.where(u > 1, compared.unit * log / beta, t_g * quotient(ops, log, u))
+    qh = compared.above_top() / m_top * quotient(ops, log, u)
     summands = _skewed(p, beta, 1 - beta) + _skewed(q, 1 - beta, beta)
-    return summands, compared.slope(-h)
+    return summands, compared.slope(-h, -qh, _is_of_p(compared, beta))
 
 
 def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
@@ -99,7 +103,8 @@ def alpha(compared: Comparison, alpha: float) -> tuple[Rows, Rows]:
     finite = ops.where(is_large, ops.exp(log + math.log(unit)), unit * geometric)
     far = (_without_infinity(compared, finite) - q_top) / alpha
     qh = ops.where(abs(y) <= REACH, q_top * (expm1 / alpha), far)
-    return ops.where(is_large, large, summands), compared.slope(-h, -qh)
+    is_given = (q.y > REACH) | (abs(h) > BOUND[ops.dtype_name(log)])
+    return ops.where(is_large, large, summands), compared.slope(-h, -qh, is_given)
 
 
 def total_variation(compared: Comparison, _: float) -> tuple[Rows, Rows]:
@@ -136,14 +141,21 @@ def _log_x(compared: Comparison) -> Rows:
     return ops.where(abs(t) == math.inf, excluded, t)
 
 
+def _is_of_p(compared: Comparison, weight: float) -> Rows:
+    """Whether q h is nearly −p, where the teacher's small weight leaves the mixture to q.
+
+    It is rounded as p is then; as the product of q and h, as the logarithm of either.
+    """
+    log_x = compared.from_q.y
+    return (log_x > REACH) & (log_x + math.log(weight) < 0)
+
+
 def _log_ratio(compared: Comparison, m: Rows, m_top: Column, a: float, u: Rows) -> Rows:
     """Return log(m/m_top) of mixtures m = 1 − a + a x, where m/m_top = 1 + u may overflow."""
-    ops, log_x = compared.ops, compared.from_q.y
-    large = LARGE[ops.dtype_name(u)]
+    ops, log_ax = compared.ops, compared.from_q.y + math.log(a)
     log = ops.where(u < -0.5, ops.log(m / m_top), ops.log1p(u))
-    log_m = ops.where(log_x > large, log_x + math.log(a), ops.log(m))
-    is_large = (log_x > large / 2) | (u == math.inf)
-    return ops.where(is_large, log_m - ops.log(m_top), log)
+    is_large = (log_ax > MUCH) | (u == math.inf)
+    return ops.where(is_large, log_ax - ops.log(m_top), log)
 
 
 def _relative_entropy(side: Side) -> Rows:

@@ -113,6 +113,29 @@ def test_its_gradient_is_the_derivative_of_proposition_24(tau, offset, pair):
         assert temperature.grad[i].item() == pytest.approx(expected, rel=1e-12 * tau + 1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tau", [1e8, 2e19, 1e30])
+def test_a_very_high_one_gives_the_limit(tau, dtype, pair):
+    student, teacher = (x.to(dtype) for x in pair)
+    student[1] = teacher[1]
+    student.requires_grad_()
+    limit = kd_loss(student, teacher, math.inf)
+    of_limit = torch.autograd.grad(limit.sum(), student)[0]
+    loss = kd_loss(student, teacher, torch.tensor(tau, requires_grad=True))
+    grad = torch.autograd.grad(loss.sum(), student)[0]
+    rounding = 64 * torch.finfo(dtype).eps + 10 / tau
+    torch.testing.assert_close(loss, limit, rtol=rounding, atol=0)
+    torch.testing.assert_close(grad, of_limit, rtol=0, atol=rounding * of_limit.abs().max())
+
+
+def test_where_one_network_excludes_a_class_the_loss_grows_with_it(pair):
+    student, teacher = (x.float() for x in pair)
+    teacher[0, 0] = -math.inf
+    for tau in (1e8, 1e9):
+        loss = kd_loss(student, teacher, torch.tensor(tau))
+        torch.testing.assert_close(loss[0], kd_loss(student, teacher, tau)[0])
+
+
 def test_excluded_classes_and_ignored_tokens_leave_its_gradient_finite(pair):
     student, teacher = pair
     student[0, 1] = teacher[0, 1] = teacher[1, 2] = -math.inf

@@ -49,12 +49,17 @@ class TensorTemperatures(NamedTuple):
     def losses(self, student: Tensor, teacher: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return the loss of each row, 0 if it is not kept; the teacher gets no gradient."""
         dtype = wide(torch.promote_types(student.dtype, teacher.dtype))
+        pair = [_below_largest(x.to(dtype), kept) for x in (student, teacher.detach())]
         tau = _as_column("temperature", self.student, student, dtype)
-        tau_teacher = _as_column("teacher_temperature", self.teacher, student, dtype)
-        of_student = _ratio(student.to(dtype), tau, kept)
-        of_teacher = _ratio(teacher.detach().to(dtype), tau_teacher, kept)
+        own = _as_column("teacher_temperature", self.teacher, student, dtype)
+        if self.scaled and self.teacher is self.student:
+            tau = own = _capped(tau, *pair)
+        student, teacher = (
+            (x / temperature).masked_fill(is_excluded, -math.inf)
+            for (x, is_excluded), temperature in zip(pair, (tau, own), strict=True)
+        )
         soft = SoftFormula(1.0, False, self.formula, 1.0)
-        loss = row_loss(of_student, of_teacher, kept, soft)
+        loss = row_loss(student, teacher, kept, soft)
         return loss * tau[..., 0] ** soft.power if self.scaled else loss
 
 
@@ -70,13 +75,25 @@ def _as_column(
     return temperature.to(dtype).unsqueeze(-1)
 
 
-def _ratio(logits: Tensor, temperature: Tensor, kept: Tensor | None) -> Tensor:
-    """Return logits over temperature, counted from the largest, which changes no loss.
+def _below_largest(logits: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return logits counted from the largest, which changes no loss; and which are excluded.
 
-    What is excluded (−inf) or not kept must not reach the temperature's gradient.
+    What is excluded (−inf) or not kept is 0, since it must not reach the temperature's gradient.
     """
-    excluded = logits == -math.inf
-    unused = excluded if kept is None else excluded | ~kept.unsqueeze(-1)
-    largest = logits.detach().masked_fill(unused, -math.inf).amax(-1, keepdim=True)
-    below_largest = (logits - largest).masked_fill(unused, 0)
-    return (below_largest / temperature).masked_fill(excluded, -math.inf)
+    is_excluded = logits == -math.inf
+    is_unused = is_excluded if kept is None else is_excluded | ~kept.unsqueeze(-1)
+    largest = logits.detach().masked_fill(is_unused, -math.inf).amax(-1, keepdim=True)
+    return (logits - largest).masked_fill(is_unused, 0), is_excluded
+
+
+def _capped(tau: Tensor, *pair: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the temperature, or a lower one at which the loss is its limit to the last digit.
+
+    At a higher one the divergence would underflow, or temperature squared overflow. The limit is
+    infinite where the networks exclude different classes.
+    """
+    logits, is_excluded = zip(*pair, strict=True)
+    span = torch.maximum(*(x.detach().abs().amax(-1, keepdim=True) for x in logits))
+    highest = span * (8 / torch.finfo(tau.dtype).eps) + 1
+    is_apart = (is_excluded[0] ^ is_excluded[1]).any(-1, keepdim=True)
+    return torch.where(is_apart, tau, torch.minimum(tau, highest))
