@@ -471,6 +471,7 @@ REFUSED = [
     ({"indices": np.array([[0, 1], [2, -1]])}, ValueError, r"indices must be .* 0\.\.3; got .*-1"),
     ({"indices": np.array([[0, 1], [2, 2]])}, ValueError, r"distinct within a row; got \[2,? 2\]"),
     ({"indices": np.array([[0.0, 1], [2, 3]])}, TypeError, "teacher_indices must be .*integer"),
+    ({"indices": np.eye(2) > 0}, TypeError, "teacher_indices must be .*integer.* got .*bool"),
     ({"indices": np.array([[0], [2]])}, ValueError, "k"),
     ({"values": np.zeros((2, 5)), "indices": np.zeros((2, 5), int)}, ValueError, "K"),
     ({"values": np.zeros((2, 0)), "indices": np.zeros((2, 0), int)}, ValueError, "values"),

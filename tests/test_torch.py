@@ -576,6 +576,7 @@ Y = torch.tensor([0, 1])
         ((Z.long(), Z), TypeError, "student_logits must be .* floating-point .* torch.int64"),
         ((Z, Z.to(torch.complex64)), TypeError, "teacher_logits must .* got torch.complex64"),
         ((Z, Z.numpy()), TypeError, "teacher_logits must be a tensor .* got ndarray"),
+        ((Z, Z.to_sparse()), TypeError, "teacher_logits must be a dense .* got .*sparse_coo"),
         ((Z, Z, 0), ValueError, "temperature must be greater than 0"),
         ((Z, Z, "hot"), TypeError, "temperature must be a real number; got 'hot'"),
     ],
