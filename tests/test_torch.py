@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from backends import MODES, branchless
 from chapters import ROOT
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from test_kernel import TEMPERATURES
 
 from kd_notes import (
@@ -25,6 +25,7 @@ from kd_notes import (
     knowledge_distillation_grad,
     knowledge_distillation_loss,
 )
+from kd_notes._engine import _chosen
 
 torch = pytest.importorskip("torch")
 
@@ -213,11 +214,49 @@ def test_one_tensor_is_kept_beside_the_student_and_none_of_the_teacher(pair):
     assert_allclose(others[0].detach(), slope, rtol=0, atol=1e-14)
 
 
-def test_a_graph_can_be_run_backward_twice(pair):
+def test_a_graph_that_is_retained_can_be_run_backward_again(pair):
     student = pair[0].requires_grad_()
-    loss = kd_loss(student, pair[1], 4.0).sum()
-    first, second = (torch.autograd.grad(loss, student, retain_graph=True)[0] for _ in range(2))
-    assert torch.equal(first, second)
+    loss = kd_loss(student, pair[1], 4.0).mean()
+    grads = [torch.autograd.grad(loss, student, retain_graph=i < 2)[0] + 0 for i in range(3)]
+    assert torch.equal(grads[0], grads[1])
+    assert torch.equal(grads[0], grads[2])
+
+
+@pytest.mark.parametrize("is_batched", [False, True])
+def test_the_last_backward_pass_takes_the_memory_of_what_was_kept(is_batched, pair):
+    student = pair[0].requires_grad_()
+    loss = kd_loss(student, pair[1], 4.0)
+    kept = loss.grad_fn.saved_tensors[1]
+    expected = kept / 2
+    factors = torch.full_like(loss, 0.5)
+    if is_batched:
+        (grads,) = torch.autograd.grad(loss, student, factors[None], is_grads_batched=True)
+        assert torch.equal(grads[0], expected)
+        return
+    loss.backward(factors)
+    assert student.grad.data_ptr() == kept.data_ptr()
+    assert torch.equal(student.grad, expected)
+
+
+def test_a_gradient_to_be_differentiated_has_memory_of_its_own(pair):
+    student = pair[0].requires_grad_()
+    loss = kd_loss(student, pair[1], 4.0)
+    (grad,) = torch.autograd.grad(loss.sum(), student, create_graph=True)
+    before = grad.detach().clone()
+    (again,) = torch.autograd.grad(loss.mean(), student, create_graph=True, retain_graph=False)
+    assert again.requires_grad
+    assert torch.equal(grad, before)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (0, 3), (2, 3, 4)])
+def test_rows_are_multiplied_by_several_threads(shape, monkeypatch):
+    monkeypatch.setattr("kd_notes._engine.LEAST", 1)
+    rows, factors = torch.randn(shape), torch.randn(shape[:-1])
+    rows[..., 0], factors[:1] = 0, math.inf
+    expected = rows * factors.unsqueeze(-1)
+    with mock.patch("kd_notes._engine._engine", _chosen("engine", "numpy", threads=3)):
+        _drivers.multiply_rows(rows, factors)
+    assert_array_equal(rows, expected)
 
 
 # The values

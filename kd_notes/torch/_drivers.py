@@ -8,10 +8,13 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch._C import _functorch as functorch
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from kd_notes._engine import in_parts
 from kd_notes._f_divergences import FORWARD, divergence_and_slope
 from kd_notes._formulas import at_own_temperature, loss_and_slope
 from kd_notes._kernel import soft_loss_and_grad
@@ -28,16 +31,17 @@ TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 def numpy_can_read(*tensors: Tensor) -> bool:
     """Whether NumPy can share the tensors' memory: eager, on a CPU, and as it is stored."""
-    return _are_eager_on("cpu", *tensors)
+    return are_eager(*tensors) and all(x.device.type == "cpu" for x in tensors)
 
 
-def _are_eager_on(device_type: str, *tensors: Tensor) -> bool:
+def are_eager(*tensors: Tensor) -> bool:
+    """Whether the tensors' memory holds their values: not traced, batched or of a subclass."""
     is_traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
     return not (is_traced or is_in_torch_dispatch_mode()) and all(
         type(x) in (Tensor, torch.nn.Parameter)
-        and x.device.type == device_type
         and not x.is_neg()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+        and not functorch.is_functorch_wrapped_tensor(x)
+        and not functorch.is_legacy_batchedtensor(x)
         for x in tensors
     )
 
@@ -51,10 +55,11 @@ def triton_kernel(
     a GPU yet.
     """
     serves = (
-        _are_eager_on(GPU, student, teacher)
+        are_eager(student, teacher)
         and os.environ.get("KD_NOTES_TRITON") == "1"
         and how.formula == FORWARD
         and inverse(how.temperature, torch.float32) > 0
+        and student.device.type == GPU
         and student.device == teacher.device
         and all(x.dtype in TRITON_DTYPES and x.stride(-1) == 1 for x in (student, teacher))
     )
@@ -85,6 +90,24 @@ def by_numpy(
         loss=loss.numpy(),
         grad=grad.numpy(),
     )
+
+
+def multiply_rows(rows: Tensor, factors: Tensor) -> None:
+    """Multiply each row by a factor, in place; on a CPU in the threads of the NumPy core.
+
+    PyTorch's own would then wait, and not sleep, while those compute the next batch.
+    """
+    if not (numpy_can_read(rows, factors) and rows.is_contiguous()):
+        rows.mul_(factors.unsqueeze(-1))
+        return
+    numbers = rows.numpy().reshape(-1, rows.shape[-1])
+    columns = factors.detach().numpy().reshape(-1, 1)
+
+    def multiply(part: slice) -> None:
+        with np.errstate(all="ignore"):
+            np.multiply(numbers[part], columns[part], out=numbers[part])
+
+    in_parts(multiply, *numbers.shape)
 
 
 def by_torch(

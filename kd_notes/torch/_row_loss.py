@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import TransformType
 
-from kd_notes.torch._drivers import numpy_can_read
+from kd_notes.torch._drivers import are_eager, multiply_rows, numpy_can_read
 
 
 class RowFormula(Protocol):
@@ -98,7 +98,7 @@ class _RowLoss(torch.autograd.Function):
         student, grad, other, kept = ctx.saved_tensors
         formula, of_student, of_other = ctx.formula, [], []
         if loss_bar is not None:
-            of_student.append(loss_bar.unsqueeze(-1) * grad)
+            of_student.append(_times_rows(loss_bar, grad))
         if grad_bar is not None:
             rows = _kept_rows(kept, student, other, grad_bar)
             of_student.append(formula.by_hessian(*rows))
@@ -107,6 +107,21 @@ class _RowLoss(torch.autograd.Function):
         if ctx.needs_input_grad[1] and grad_bar is not None:
             of_other.append(formula.mixed_by_student(*rows))
         return _total(of_student, student), _total(of_other, other), None, None
+
+
+def _times_rows(factors: Tensor, grad: Tensor) -> Tensor:
+    """Return the rows of a saved gradient times a factor each, in its memory if that is free."""
+    if not are_eager(factors, grad) or _is_kept():
+        return factors.unsqueeze(-1) * grad
+    grad = grad.detach()
+    multiply_rows(grad, factors)
+    return grad
+
+
+def _is_kept() -> bool:
+    """Whether the graph that is going backward will be used again, or differentiated."""
+    keeps = torch._C._autograd._get_current_graph_task_keep_graph  # as donated buffers ask
+    return torch.is_grad_enabled() or bool(keeps())
 
 
 def _exported(
