@@ -28,10 +28,14 @@ STYLE_SHEET = ROOT / "book" / "_static" / "notes-fonts.css"
 ICON_SHEET = STYLE_SHEET.with_name("icons.css")
 FIGURE_FONT = ROOT / "kd_notes" / "_book" / "fonts" / "NotesSans-Regular.ttf"
 
-# Latin with European diacritics, Greek, sub- and superscripts, arrows, mathematical operators.
-RANGES = [(0x20, 0x17F), (0x2B0, 0x2FF), (0x370, 0x3FF), (0x1D43, 0x1D61), (0x2010, 0x203A)]
-RANGES += [(0x2070, 0x209C), (0x2190, 0x2195), (0x2200, 0x2265)]
-OTHERS = "ℓ⇒⇔€™✓"
+# Of the pages: Latin with the accents of western Europe, Greek, and what else they show, as a
+# test compares. Each face is part of every first visit.
+RANGES = [(0x20, 0x7E), (0xA0, 0xFF), (0x391, 0x3A9), (0x3B1, 0x3C9)]
+OTHERS = "ăŁˢˣᵀᵃᵇᵈᵗ–—‘’“”„…⁰⁴⁵⁶⁷⁸⁹⁺⁻ⁿ₀₁₂₃₄₅₆₇₈₉→←↑↓⇒⇔−∂∑∏√∝∞≈≠≤≥∈ℓ€™✓"
+# Of the figures, whose font no page loads: Latin with European diacritics, all Greek, sub- and
+# superscripts, arrows, mathematical operators.
+FIGURE_RANGES = [(0x20, 0x17F), (0x2B0, 0x2FF), (0x370, 0x3FF), (0x1D43, 0x1D61)]
+FIGURE_RANGES += [(0x2010, 0x203A), (0x2070, 0x209C), (0x2190, 0x2195), (0x2200, 0x2265)]
 FEATURES = ["kern", "liga", "mark", "mkmk", "ccmp", "tnum", "lnum"]
 
 FACES = [
@@ -100,11 +104,13 @@ RULE = """\
 """
 
 
-CHARACTERS = [code for first, last in RANGES for code in range(first, last + 1)]
-CHARACTERS += map(ord, OTHERS)
+def characters(ranges: list[tuple[int, int]]) -> list[int]:
+    """Return the codes of the characters in some ranges, and of the others."""
+    codes = [code for first, last in ranges for code in range(first, last + 1)]
+    return [*codes, *map(ord, OTHERS)]
 
 
-def subset_font(path: Path, family: str, codes: list[int] = CHARACTERS) -> TTFont:
+def subset_font(path: Path, family: str, codes: list[int]) -> TTFont:
     """Keep the characters and features that the book uses, and rename the font."""
     options = subset.Options(layout_features=FEATURES, hinting=False, recalc_timestamp=False)
     font = subset.load_font(path, options)
@@ -135,13 +141,15 @@ def main(packages: Path) -> None:
     """Write the style sheets of the pages and the font of the figures."""
     head = "/* Made by tools/fonts.py. SIL Open Font License: notes-fonts-LICENSE.txt. */\n"
     ICON_SHEET.write_text(head + icon_sheet())
+    codes = characters(RANGES)
     rules = [
-        font_face_rule(subset_font(packages / source, family), family, weight, style)
+        font_face_rule(subset_font(packages / source, family, codes), family, weight, style)
         for family, weight, style, source in FACES
     ]
     STYLE_SHEET.write_text(head + "".join(rules))
     FIGURE_FONT.parent.mkdir(exist_ok=True)
-    subset_font(packages / FACES[3][3], "Notes Sans").save(FIGURE_FONT)
+    codes = characters(FIGURE_RANGES)
+    subset_font(packages / FACES[3][3], "Notes Sans", codes).save(FIGURE_FONT)
 
 
 if __name__ == "__main__":
