@@ -9,8 +9,10 @@ import re
 import shutil
 from pathlib import Path
 
-# Formulas drawn with SVG need no fonts, and this one file holds all that our formulas use.
-MATHJAX = "tex-svg.js"
+# The parts of MathJax that our formulas need, in this order: the files in which it joins its parts
+# bring a menu too. Formulas drawn with SVG need no fonts from files.
+MATHJAX = ["startup", "core", "input/tex", "output/svg", "output/svg/fonts/tex"]
+MATHJAX += ["a11y/assistive-mml"]
 FORMULA_AND_POINT = re.compile(r"(<span class=\"math [^<]*</span>[-.,;:!?)’”]+)")
 # The search page fetches every page it found, for a summary.
 NO_SUMMARY = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:'"
@@ -21,11 +23,20 @@ THEME_AT_ONCE = """if (document.documentElement.dataset.theme === 'auto')
 UNUSED = ["vendor", "locales", "images", "*webpack-macros.html", "**/*.map"]
 
 
-def use_mathjax_from_one_file(app, config):
-    """Find it in the package sphinx-mathjax-offline, whose extension would copy 24 MB."""
-    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
-    config.html_static_path.append(str(package / "static" / "mathjax" / MATHJAX))
-    config.mathjax_path = MATHJAX
+def join_mathjax(app):
+    """Write in one file what MathJax's loader fetches part by part.
+
+    The parts are in the package sphinx-mathjax-offline, whose extension would copy 24 MB. Each
+    announces itself to the first, which sets to work when the last has run.
+    """
+    if app.builder.format != "html":
+        return
+    parts = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static"
+    joined = "\n".join((parts / "mathjax" / f"{part}.js").read_text() for part in MATHJAX)
+    static = Path(app.outdir) / "_static"
+    static.mkdir(parents=True, exist_ok=True)
+    (static / "mathjax.js").write_text(joined)
+    app.config.mathjax_path = "mathjax.js"
 
 
 def finish(app, exception):
@@ -49,7 +60,7 @@ def mend(app, pagename, templatename, context, doctree):
 
 def setup(app):
     """Connect the above to Sphinx."""
-    app.connect("config-inited", use_mathjax_from_one_file)
+    app.connect("builder-inited", join_mathjax)
     app.connect("html-page-context", mend)
     app.connect("build-finished", finish)
     app.add_js_file(None, body=THEME_AT_ONCE, priority=100)

@@ -1,11 +1,14 @@
 """The site is small enough to copy to another machine."""
 
+import gzip
+from urllib.parse import urlsplit
+
 import checks
 import pytest
-from built import OTHERS, PAGES, SITE
+from built import LAPTOP, OTHERS, PAGES, SITE
 
 MB = 10**6
-MATHJAX = SITE / "_static" / "tex-svg.js"
+MATHJAX = SITE / "_static" / "mathjax.js"
 PDF = SITE / "kd-notes.pdf"
 
 
@@ -23,6 +26,15 @@ def test_a_page_and_its_pictures_are_below_1_megabyte(name):
     sources = {tag["src"] for tag in checks.parsed(SITE / name).select("[src]")}
     own = {checks.target(SITE / name, source) for source in sources if "_images/" in source}
     assert size({SITE / name, *own}) < MB
+
+
+def test_the_first_visit_weighs_less_than_900_kilobytes_compressed(visit):
+    page = visit("book/intro.html", width=LAPTOP)
+    page.wait_for_load_state("networkidle")
+    sources = {urlsplit(url).path for url in page.requested if not url.startswith("data:")}
+    weights = {name: len(gzip.compress((SITE / name[1:]).read_bytes())) for name in sources}
+    assert {"/_static/mathjax.js", "/_static/notes-fonts.css"} <= weights.keys()
+    assert sum(weights.values()) < 900_000, sorted(weights.items(), key=lambda item: -item[1])
 
 
 def test_mathjax_is_one_file():
