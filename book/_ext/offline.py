@@ -5,15 +5,17 @@ it neither load fonts from files nor fetch other pages.
 """
 
 import importlib.util
-import re
 import shutil
 from pathlib import Path
+
+from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 # The parts of MathJax that our formulas need, in this order: the files in which it joins its parts
 # bring a menu too. Formulas drawn with SVG need no fonts from files.
 MATHJAX = ["startup", "core", "input/tex", "output/svg", "output/svg/fonts/tex"]
 MATHJAX += ["a11y/assistive-mml"]
-FORMULA_AND_POINT = re.compile(r"(<span class=\"math [^<]*</span>[-.,;:!?)’”]+)")
+POINTS = "-.,;:!?)’”"
 # The search page fetches every page it found, for a summary.
 NO_SUMMARY = "DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = location.protocol !== 'file:'"
 # The theme's own script decides after the page is drawn: who reads in the dark sees a flash.
@@ -49,19 +51,36 @@ def finish(app, exception):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def mend(app, pagename, templatename, context, doctree):
-    """Mend in a page's HTML what Sphinx writes."""
-    body = context.get("body", "")
-    # The role that the list around references needs for a screen reader.
-    body = body.replace("doc-biblioentry", "listitem")
-    # A browser would begin a line with the comma after a formula.
-    context["body"] = FORMULA_AND_POINT.sub(r'<span class="one-line">\1</span>', body)
+class KeepPointWithFormula(SphinxPostTransform):
+    """Make one piece of a formula and what ends it: a browser would begin a line with a comma."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self):
+        """Wrap each formula that such a character follows."""
+        for formula in list(self.document.findall(nodes.math)):
+            after = formula.next_node(descend=False, siblings=True)
+            if isinstance(after, nodes.Text) and after.startswith(tuple(POINTS)):
+                rest = after.lstrip(POINTS)
+                points = nodes.Text(after.removesuffix(rest))
+                piece = nodes.inline("", "", formula, points, classes=["one-line"])
+                start = after.parent.index(after) - 1
+                after.parent[start : start + 2] = [piece, nodes.Text(rest)]
+
+
+def visit_citation(self, node):
+    """Begin a reference as docutils does, but with the role that its list needs."""
+    if not isinstance(node.previous_sibling(), nodes.citation):
+        self.body.append('<div role="list" class="citation-list">\n')
+    self.body.append(self.starttag(node, "div", classes=["citation"], role="listitem"))
 
 
 def setup(app):
     """Connect the above to Sphinx."""
     app.connect("builder-inited", join_mathjax)
-    app.connect("html-page-context", mend)
+    app.add_post_transform(KeepPointWithFormula)
+    app.add_node(nodes.citation, override=True, html=(visit_citation, None))
     app.connect("build-finished", finish)
     app.add_js_file(None, body=THEME_AT_ONCE, priority=100)
     app.add_js_file(None, body=NO_SUMMARY, priority=300)

@@ -2,7 +2,7 @@
 
 import checks
 import pytest
-from built import LAPTOP, OTHERS, PAGES, PHONE
+from built import LAPTOP, OTHERS, PAGES, PHONE, SITE
 
 
 @pytest.fixture(scope="module", params=PAGES + OTHERS)
@@ -54,3 +54,10 @@ def test_there_are_no_barriers(page):
 
 def test_the_sidebar_has_none_in_the_dark(visit):
     assert checks.barriers(visit("book/intro.html", width=LAPTOP, theme="dark")) == []
+
+
+@pytest.mark.parametrize("file", PAGES)
+def test_no_line_begins_with_what_ends_a_formula(file):
+    formulas = checks.parsed(SITE / file).select("main :not(.one-line) > span.math")
+    loose = [formula for formula in formulas if str(formula.next_sibling)[0] in ".,;:)"]
+    assert loose == []
