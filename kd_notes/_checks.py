@@ -169,6 +169,7 @@ def mass_requirement(is_normalized: bool) -> str:
         )
     return (
         "the exponentials of teacher_values must sum to at most 1, as those of log-probabilities: "
+        "those that were stored in half precision must be given in it, and "
         f"for logits, pass {LOG_NORMALIZER}"
     )
 

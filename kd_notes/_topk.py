@@ -84,7 +84,8 @@ def topk_kd_loss(
         `(..., K)`. Classes that are excluded (`-inf`) have probability 0.
     teacher_values
         `(..., k)`, the teacher's logits, or log-probabilities at temperature 1, of k classes,
-        usually its k best.
+        usually its k best. Give those that were stored in half precision in it: their rounding
+        is then allowed for, where they sum to more than 1.
     teacher_indices
         `(..., k)`, the numbers of these classes, in 0..K-1 and distinct within a row.
     temperature

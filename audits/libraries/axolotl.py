@@ -12,7 +12,7 @@ from axolotl.integrations.kd.topk_logprob import forward_kl  # noqa: E402
 
 LIBRARY = "axolotl"
 DISTRIBUTION = "axolotl"
-IN_SHORT = "To change: the gradient has no factor τ², whatever the value says. Raise `kd_alpha`."
+IN_SHORT = "OK at τ = 1, as in its README; at another, only the value has the factor τ²."
 
 
 def as_top_k(teacher, temperature):
@@ -26,8 +26,8 @@ def kernel(student, teacher, temperature=4.0):
     """`LigerFusedLinearKLTopKLogprobLoss`, `beta=0`, the soft part
 
     The square of the temperature multiplies the value and not the gradient: at temperature 4
-    the teacher's part is 16 times weaker than the printed loss says. Raise `kd_alpha` in
-    relation to `kd_ce_alpha`, or the learning rate.
+    the teacher's part is 16 times weaker than the printed loss says. `kd_alpha` is at most 1:
+    lower `kd_ce_alpha` in relation to it, and raise the learning rate.
     """
     loss = LigerFusedLinearKLTopKLogprobLoss(0.0, 1.0, temperature, beta=0.0, compiled=False)
     head = torch.eye(student.shape[-1], dtype=student.dtype)

@@ -46,7 +46,8 @@ def topk_kd_loss(
         `(..., K)`, of any float dtype.
     teacher_values
         `(..., k)`, the teacher's logits, or log-probabilities at temperature 1, of k classes,
-        usually its k best.
+        usually its k best. Give those that were stored in half precision in it: their rounding
+        is then allowed for, where they sum to more than 1.
     teacher_indices
         `(..., k)`, the numbers of these classes, of an integer dtype, in 0..K-1 and distinct
         within a row.
