@@ -144,12 +144,15 @@ def _limit(ops: Operations, z: Rows, v: Rows, formula: Formula) -> tuple[Column,
     """
     x = z * 0.25
     x -= v * 0.25
-    x -= ops.at_top(v, x)[1]
     excluded = (z == -math.inf) & (v == -math.inf)
     if ops.any(excluded):
         x = ops.where(excluded, 0.0, x)
     share = ops.where(excluded, x, 1.0)
     share /= ops.row_sum(share)
+    x_top, mean = ops.at_top(v, x)[1], ops.row_sum(x * share)
+    x -= ops.where(abs(x_top - mean) < abs(mean) / 2, x_top, 0.0)  # what most classes share
+    if ops.any(excluded):
+        x = ops.where(excluded, 0.0, x)
     x -= ops.row_sum(x * share)
     slope = x * share
     if formula.name == "total_variation":
