@@ -72,7 +72,7 @@ def _console() -> Any:
         from rich.console import Console
     except ImportError:
         raise ImportError(
-            'the tables of the command line need rich: pip install rich; '
+            "the tables of the command line need rich: pip install rich; "
             "print(kd_notes.audit.audit(loss)) needs NumPy alone"
         ) from None
     return Console()
