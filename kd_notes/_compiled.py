@@ -47,8 +47,17 @@ EXP = {
                 2.4801518641395993e-05, 2.75572664186123e-06, 2.7621338669142925e-07,
                 2.510134692835034e-08],
 }  # fmt: skip
+# artanh(s) = s + s³ g(s²); g at the Chebyshev points of [0, 1/9].
+ARTANH = {
+    "float32": [0.3333333366026371, 0.1999985316596486, 0.14296178997151418, 0.10853287900440187,
+                0.11612164612011674],
+    "float64": [0.3333333333333333, 0.20000000000007292, 0.1428571428355438, 0.11111111358713932,
+                0.09090894718066429, 0.07692785032479312, 0.06657072104827468,
+                0.06000536404795356, 0.04400369243072337, 0.08082022805971766],
+}  # fmt: skip
 # log 2 in two parts: n times the first is exact for the exponent n of any number.
 LOG_2 = {"float32": float.fromhex("0x1.62e4p-1"), "float64": float.fromhex("0x1.62e42feep-1")}
+ROOT_32, ROOT_64 = np.float32(0.5**0.5).view(np.int32), np.float64(0.5**0.5).view(np.int64)  # bits
 LOG_2_REST = {"float32": 1.428606765330187e-06, "float64": 1.9082149292705877e-10}
 
 
@@ -75,12 +84,15 @@ class Numbers(NamedTuple):
     least: Any  # the logarithm of half the smallest number
     exp: tuple[Any, ...]
     coth: tuple[Any, ...]
+    artanh: tuple[Any, ...]
     beta: Any = 1  # the inverse temperature
     unit: Any = 1  # what loss, twice, and slope are multiplied by: the temperature, or 1
     factor: Any = 1  # unit·beta
     grad_factor: Any = 1
     least_kl: Any = 0  # of `LEAST_KL` in `_kernel.py`
     least_slope: Any = 0
+    loss_factor: Any = 1  # of other divergences
+    widest: Any = 0  # for them the largest span of the logits in an ordinary row
 
 
 @cache
@@ -92,7 +104,7 @@ def constants(dtype: np.dtype[Any]) -> Numbers:
     least = math.log(2) * (info.minexp - digits)
     single = [0, 0.5, 1, 2, 1 / 3, 1 / 4, math.inf, 1e-4, 0.999, REACH, FAR, CLIP]
     single += [1 / math.log(2), LOG_2[name], LOG_2_REST[name], shift, 2.0**-digits, least]
-    tables = (tuple(map(dtype.type, reversed(table[name]))) for table in (EXP, COTH))
+    tables = (tuple(map(dtype.type, reversed(table[name]))) for table in (EXP, COTH, ARTANH))
     return Numbers(*map(dtype.type, single), *tables)
 
 
@@ -152,8 +164,31 @@ def _from_bits(bits: Any) -> Any:
     return lambda bits: np.int64(bits).view(np.float64)
 
 
+def split(x: Any) -> Any:
+    """Return n and a number f between √½ and √2 for which x = f 2ⁿ."""
+
+
+def _split(x: Any) -> Any:
+    if x == types.float32:
+        return _split_32
+    return _split_64
+
+
+def _split_32(x: Any) -> Any:
+    bits = np.float32(x).view(np.int32)
+    n = np.int32(np.int32(bits - ROOT_32) >> 23)
+    return np.float32(n), np.int32(bits - np.int32(n << 23)).view(np.float32)
+
+
+def _split_64(x: Any) -> Any:
+    bits = np.float64(x).view(np.int64)
+    n = (bits - ROOT_64) >> 52
+    return np.float64(n), np.int64(bits - (n << 52)).view(np.float64)
+
+
 overload(power_of_two, strict=False)(_power_of_two)  # not strict: it has annotations
 overload(from_bits, strict=False)(_from_bits)
+overload(split, strict=False)(_split)
 
 
 @compiled
@@ -414,8 +449,11 @@ def level_for_outliers(z: Any, v: Any, p: Any, tops: Any, total: Any, spare: Any
 
 
 @compiled
-def accurate(z: Any, v: Any, p: Any, tops: Any, total: Any, out: Any, c: Any) -> Any:
-    """Fill `out` with unit·p (eᵈ − 1), and return loss and M, as `loss_and_slope` there."""
+def centered(z: Any, v: Any, p: Any, tops: Any, total: Any, out: Any, c: Any) -> Any:
+    """Fill `out` with unit·p (eᵈ − 1); return the sums of the terms, and what d is counted from.
+
+    The third sum, of p x, is 0 where no |d| is above REACH.
+    """
     is_dominated = total < c.two
     x = mean(z, v, p, levels(tops.z, tops.v, c.zero, c), c.inf, c) / total
     z_level, center = (tops.z, x) if is_dominated else (tops.z + x, c.zero)
@@ -426,6 +464,13 @@ def accurate(z: Any, v: Any, p: Any, tops: Any, total: Any, out: Any, c: Any) ->
         if far > c.zero:
             level = level_for_outliers(z, v, p, tops, total, out, c)
         m, s, t = all_terms(z, v, p, level, out, c)
+    return m, s, t, level
+
+
+@compiled
+def accurate(z: Any, v: Any, p: Any, tops: Any, total: Any, out: Any, c: Any) -> Any:
+    """Fill `out` with unit·p (eᵈ − 1), and return loss and M, as `loss_and_slope` there."""
+    m, s, t, _ = centered(z, v, p, tops, total, out, c)
     return loss_of(m / total, s / total, t / total, c), m / total
 
 
@@ -602,22 +647,23 @@ def group_quick(classes: Any, rows: Any, c: Any) -> None:
 
 
 @compiled
-def group_at_top(classes: Any, rows: Any, c: Any) -> None:
-    """Find z at the teacher's top class; the mean of several, exactly if they are equal."""
+def group_at_top(classes: Any, rows: Any, at: int, top: int, z: int, z_max: int, to: int,
+                 c: Any) -> None:  # fmt: skip
+    """Find z at the other's top class; the mean of several, exactly if they are equal."""
     clear_from(rows, S, c)
     for j in range(LANES):
         rows[LOW + j], rows[HIGH + j] = c.inf, -c.inf
     for k in range(len(classes)):
         x = classes[k]
         for j in range(LANES):
-            z, is_top = x[Z + j], x[V + j] == rows[V_TOP + j]
-            rows[S + j] += z if is_top else c.zero
+            there, is_top = x[z + j], x[at + j] == rows[top + j]
+            rows[S + j] += there if is_top else c.zero
             rows[T + j] += c.one if is_top else c.zero
-            rows[LOW + j] = z if is_top & (z < rows[LOW + j]) else rows[LOW + j]
-            rows[HIGH + j] = z if is_top & (z > rows[HIGH + j]) else rows[HIGH + j]
+            rows[LOW + j] = there if is_top & (there < rows[LOW + j]) else rows[LOW + j]
+            rows[HIGH + j] = there if is_top & (there > rows[HIGH + j]) else rows[HIGH + j]
     for j in range(LANES):
-        z_top = min(max(rows[S + j] / rows[T + j], rows[LOW + j]), rows[HIGH + j])
-        rows[Z_TOP + j] = z_top if abs(z_top) < c.inf else rows[Z_MAX + j]
+        there = min(max(rows[S + j] / rows[T + j], rows[LOW + j]), rows[HIGH + j])
+        rows[to + j] = there if abs(there) < c.inf else rows[z_max + j]
 
 
 @compiled
@@ -717,17 +763,23 @@ def group_levels_for_outliers(classes: Any, rows: Any, c: Any) -> None:
 
 
 @compiled
-def group_accurate(classes: Any, rows: Any, c: Any) -> None:
-    """Compute a group as `accurate`; N_FAR becomes 1 where the other formula may be better."""
+def group_centered(classes: Any, rows: Any, c: Any) -> None:
+    """Store unit·p (eᵈ − 1), and the sums of the terms in M, S and T, as `centered`."""
     group_tops(classes, rows, c)
     group_teacher(classes, rows, c)
-    group_at_top(classes, rows, c)
+    group_at_top(classes, rows, V, V_TOP, Z, Z_MAX, Z_TOP, c)
     group_center(classes, rows, c)
     wide, far = group_near_terms(classes, rows, c)
     if wide > c.zero:
         if far > c.zero:
             group_levels_for_outliers(classes, rows, c)
         group_all_terms(classes, rows, c)
+
+
+@compiled
+def group_accurate(classes: Any, rows: Any, c: Any) -> None:
+    """Compute a group as `accurate`; N_FAR becomes 1 where the other formula may be better."""
+    group_centered(classes, rows, c)
     for j in range(LANES):
         total = rows[TOTAL + j]
         m = sum_of(rows, M + j) / total
@@ -803,11 +855,11 @@ def compute_groups(
     return is_close != (2 * others > len(student))
 
 
-def workspace(classes: int, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+def workspace(classes: int, dtype: np.dtype[Any], pad: int = PAD) -> tuple[Any, Any]:
     """Return room for five rows, in chunks, with excluded classes at their ends; and as bits."""
     size = classes * dtype.itemsize
     chunks = -(-size // CHUNK)
-    width = -(-size // (chunks * PAD)) * PAD // dtype.itemsize
+    width = -(-size // (chunks * pad)) * pad // dtype.itemsize
     space = np.full((5, chunks, width), -np.inf, dtype)
     return space, space.view(f"i{dtype.itemsize}")
 

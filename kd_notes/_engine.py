@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import NamedTuple
@@ -102,22 +103,22 @@ def _current() -> _Engine:
     return _engine
 
 
-def compiled_loops() -> ModuleType | None:
+def compiled_loops(of_forward_kl: bool = True) -> ModuleType | None:
     """Return the module of compiled loops, or None where NumPy computes."""
     if not _current().may_compile:
         return None
-    loops = _loops()
+    loops = _loops(of_forward_kl)
     return None if isinstance(loops, ImportError) else loops
 
 
 @cache
-def _loops() -> ModuleType | ImportError:
+def _loops(of_forward_kl: bool = True) -> ModuleType | ImportError:
     """Import the compiled loops, or return why they cannot be: Numba may be too old for NumPy."""
+    name = "_compiled" if of_forward_kl else "_compiled_divergences"
     try:
-        from kd_notes import _compiled
+        return import_module(f"kd_notes.{name}")
     except ImportError as error:
         return error
-    return _compiled
 
 
 def in_parts(compute: Callable[[slice], None], rows: int, classes: int) -> None:

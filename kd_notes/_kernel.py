@@ -84,7 +84,7 @@ def soft_loss_and_grad(
     """
     dtype = np.result_type(np.float32, student, teacher)
     batch = _Batch(student, teacher, loss, grad, dtype, teacher_factor)
-    loops = compiled_loops() if formula == FORWARD else None  # imported before threads begin
+    loops = compiled_loops(formula == FORWARD)  # imported before threads begin
 
     def compute(rows: slice) -> None:
         with np.errstate(all="ignore"):
@@ -187,10 +187,14 @@ class _Computation:
     def run(self, formula: Formula, loops: ModuleType | None) -> None:
         if self.rows.start == self.rows.stop:
             return
-        if formula != FORWARD or self.beta == 0:
+        if self.beta == 0:
             self._run_formula(formula)
-        elif loops:
+        elif loops and formula == FORWARD:
             self._run_compiled(loops)
+        elif loops and formula != FORWARD and loops.can_serve(formula):
+            self._run_compiled_divergence(formula, loops)
+        elif formula != FORWARD:
+            self._run_formula(formula)
         else:
             self._run_forward()
 
@@ -230,13 +234,36 @@ class _Computation:
                 loops.compute_rows(*logits, loss, grad, *space, c)
             self.batch.store_from(block, loss, grad)
 
+    def _run_compiled_divergence(self, formula: Formula, loops: Any) -> None:
+        """Compute ordinary rows in compiled loops, and the others by the formula."""
+        compute = loops.Loops(
+            formula,
+            self.batch.classes,
+            self.batch.classes <= GROUPED,
+            self.batch.dtype,
+            beta=self.beta,
+            unit=self.unit,
+            factor=1 if self.scaled else self.beta,
+            grad_factor=self.grad_factor,
+        ).compute
+        for block in self._blocks():
+            loss = np.empty(block.stop - block.start, self.batch.dtype)
+            grad = self.batch.place_for_grad(block)
+            others = compute(*self.batch.load(block, "C"), loss, grad)
+            self.batch.store_from(block, loss, grad)
+            if others.size:
+                self._by_formula(formula, block.start + others)
+
     def _run_formula(self, formula: Formula) -> None:
         """Compute every block by the formulas of another divergence, or those of the limit."""
         for block in self._blocks():
-            loss, slope = divergence_and_slope(
-                PAIRWISE, *self.batch.load(block), self.beta, self.scaled, formula
-            )
-            self.batch.store(block, loss, slope, self.grad_factor)
+            self._by_formula(formula, block)
+
+    def _by_formula(self, formula: Formula, rows: Rows) -> None:
+        loss, slope = divergence_and_slope(
+            PAIRWISE, *self.batch.load(rows), self.beta, self.scaled, formula
+        )
+        self.batch.store(rows, loss, slope, self.grad_factor)
 
     def _compute_deferred(self, least: int) -> None:
         """Compute the deferred rows by the other formula, if there are so many."""

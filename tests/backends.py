@@ -108,13 +108,11 @@ def _no(*tensors):  # no mock object: `torch.compile` must be able to read it
 
 
 BACKENDS = {"numpy": by_numpy}
-OF_OTHERS = BACKENDS.copy()  # of divergences other than forward KL, which alone is compiled
 ENGINES = {"numpy": nullcontext}
 MODES = [nullcontext]
 if find_spec("numba"):
     BACKENDS |= {"compiled": by_compiled, "compiled-rows": by_compiled_rows}
     ENGINES |= {"compiled": compiled, "compiled-rows": compiled_rows}
 if find_spec("torch"):
-    OF_OTHERS |= {"torch": by_torch, "torch-branchless": by_torch_branchless}
-    BACKENDS |= OF_OTHERS
+    BACKENDS |= {"torch": by_torch, "torch-branchless": by_torch_branchless}
     MODES += [branchless]

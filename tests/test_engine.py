@@ -1,10 +1,12 @@
 """The choice of the engine, its threads, and the compiled loops' own mathematics."""
 
+import hashlib
 import os
 import re
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -162,15 +164,19 @@ def test_both_engines_agree_to_a_few_eps(temperature, dtype, rng):
 
 @needs_numba
 def test_the_compiled_loops_serve_what_they_are_said_to_serve(rng):
-    from kd_notes import _compiled
+    from kd_notes import _compiled, _compiled_divergences
 
     set_engine("compiled", threads=1)
-    for classes, name in [(2, "compute_groups"), (100, "compute_groups"), (101, "compute_rows")]:
-        with mock.patch.object(_compiled, name, wraps=getattr(_compiled, name)) as spy:
-            kd_loss(*logits(rng, 3, classes), 4.0)
-            assert spy.call_count == 1
-            kd_loss(*logits(rng, 3, classes), 4.0, divergence="reverse_kl")
-            assert spy.call_count == 1
+    for module, divergence, of_few, of_many in [
+        (_compiled, "forward_kl", "compute_groups", "compute_rows"),
+        (_compiled_divergences, "reverse_kl", "load_groups", "load_rows"),
+    ]:
+        for classes, name in [(2, of_few), (100, of_few), (101, of_many)]:
+            with mock.patch.object(module, name, wraps=getattr(module, name)) as spy:
+                kd_loss(*logits(rng, 3, classes), 4.0, divergence=divergence)
+                assert spy.call_count == 1
+                kd_loss(*logits(rng, 3, classes), np.inf, divergence=divergence)
+                assert spy.call_count == 1
 
 
 @needs_numba
@@ -236,6 +242,50 @@ def test_the_coefficients_of_the_exponential_are_those_of_the_interpolating_poly
             vandermonde = mp.matrix([[r**power for power in range(n)] for r in points])
             true = mp.lu_solve(vandermonde, mp.matrix(g))
         assert coefficients == [float(a) for a in true], name
+
+
+@needs_numba
+def test_the_coefficients_of_the_logarithm_are_those_of_the_interpolating_polynomial():
+    from kd_notes import _compiled
+
+    for name, coefficients in _compiled.ARTANH.items():
+        n = len(coefficients)
+        with mp.workdps(50):
+            points = [(1 + mp.cos(mp.pi * (2 * k + 1) / (2 * n))) / 18 for k in range(n)]
+            g = [(mp.atanh(mp.sqrt(w)) / mp.sqrt(w) - 1) / w for w in points]
+            vandermonde = mp.matrix([[w**power for power in range(n)] for w in points])
+            true = mp.lu_solve(vandermonde, mp.matrix(g))
+        assert coefficients == [float(a) for a in true], name
+
+
+@needs_numba
+@each_dtype
+def test_the_logarithm_and_its_remainder_are_right_to_a_few_units(dtype):
+    from numba import njit
+
+    from kd_notes import _compiled, _compiled_divergences
+
+    c = _compiled.numbers(np.dtype(dtype))
+    compute = njit(lambda u, m, c: _compiled_divergences.log1p(u, m, c))
+    small = [*np.linspace(-0.5, 0.5, 201), 1e-30, -1e-10]
+    for u in np.array([*small, *np.geomspace(0.51, 1e30, 101), -0.9, -0.999], dtype):
+        m = dtype(1) + u
+        exact, above = mp.mpf(float(u)), mp.mpf(float(m))
+        results = compute(u, m, c)
+        with mp.workdps(90):
+            log = mp.log(1 + exact) if abs(u) <= 0.5 else mp.log(above)
+            true = [log, (exact - log) / exact**2, log / exact] if u else [log, 0.5, 1]
+        for x, y in [*zip(results, true, strict=True)][: 3 if abs(u) <= 0.5 else 1]:
+            assert abs(mp.mpf(float(x)) - y) <= 4 * np.finfo(dtype).eps * abs(y)
+
+
+@needs_numba
+def test_a_change_of_the_shared_loops_is_one_of_the_file_that_stores_others():
+    """Numba looks for changes in that file alone, and not in what its functions call."""
+    from kd_notes import _compiled, _compiled_divergences
+
+    text = Path(_compiled.__file__).read_bytes()
+    assert hashlib.sha256(text).hexdigest()[:16] == _compiled_divergences.OF_SHARED
 
 
 @needs_numba
