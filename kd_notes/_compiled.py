@@ -3,8 +3,8 @@
 These are the formulas of `_formulas.py` and the quicker one of `_kernel.py`, written for one
 row of many classes, and below for a group of rows of few classes; what is computed for one
 class stands once. They cannot be NumPy's functions: to Numba, every literal is float64.
-Numba compiles them at the first call, and stores the result on disk. All are in this one file,
-since Numba looks for changes in the file of a stored function, and not in those that it calls.
+Numba compiles them at the first call, and stores the result on disk. What stands in another file
+and calls them must change with this one; see `OF_SHARED` in `_compiled_divergences.py`.
 
 What LLVM needs to compute several classes at once shapes the code: the exponential is a
 polynomial in the loop and not a call, sums may be reordered, a maximum is one of integers, a

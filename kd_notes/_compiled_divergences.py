@@ -68,7 +68,7 @@ from kd_notes._f_divergences import LEAST_PARAMETER, Formula
 
 # Of `_compiled.py`, so that this file changes with it: Numba looks for changes in the file of a
 # stored function, and not in those that it calls. `sha256sum` prints it; a test compares.
-OF_SHARED = "45eabe12a1c5b266"
+OF_SHARED = "aee47c60f302097f"
 
 # More numbers for each lane. Of the student's top class: the teacher's logit, what a difference
 # is counted from there, and x; then the student's normalizer, and log(1 + M)/β.
@@ -235,7 +235,7 @@ def alpha(exponent: Any, of: Any, c: Any) -> Any:
 def total_variation(_: Any, of: Any, c: Any) -> Any:
     near = of.p * of.t * expm1_ratio(of.y, c)[0]
     difference = near if abs(of.y) <= c.reach else c.unit * (of.q - of.p)
-    return abs(difference) * c.half, c.half * (sign(of.y, c) - sign(of.y_there, c))
+    return abs(difference) * c.half, c.half * (sign(of.t, c) - sign(of.y_there, c))
 
 
 @compiled

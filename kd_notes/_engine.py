@@ -33,8 +33,8 @@ def set_engine(engine: str = "auto", *, threads: int | None = None) -> None:
     Parameters
     ----------
     engine
-        `"numpy"`: NumPy alone. `"compiled"`: forward KL in loops that Numba compiles, all else
-        in NumPy. `"auto"`: `"compiled"` where Numba can be imported, as after
+        `"numpy"`: NumPy alone. `"compiled"`: loops that Numba compiles, but for what the notes
+        name. `"auto"`: `"compiled"` where Numba can be imported, as after
         `pip install ".[fast]"` in a clone, and `"numpy"` elsewhere. Before the first call of this
         function, the engine is that of the environment variable `KD_NOTES_ENGINE`, or `"auto"`.
     threads
@@ -58,8 +58,12 @@ def set_engine(engine: str = "auto", *, threads: int | None = None) -> None:
     number, but their results may differ in the last digits. With either, the result of a row
     depends on that row alone, so that the number of threads changes no bit.
 
-    The loops are compiled when they are first needed, for each dtype, which takes some
-    seconds. They are stored beside the package, or in the user's cache directory where that
+    With `"compiled"`, NumPy still computes at infinite temperature, and for alpha-divergences
+    with alpha below -1 or above 2. Of divergences other than forward KL it also computes the rows
+    that have a class excluded by one network alone, or probabilities near the smallest number.
+
+    The loops are compiled when they are first needed, for each dtype and divergence, which takes
+    some seconds. They are stored beside the package, or in the user's cache directory where that
     cannot be written, or in `NUMBA_CACHE_DIR`.
 
     Examples

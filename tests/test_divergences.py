@@ -5,11 +5,12 @@ The reference is the definition, summed by mpmath, as `f_divergences.py` writes 
 
 import copy
 import pickle
+from unittest import mock
 
 import f_divergences
 import numpy as np
 import pytest
-from backends import BACKENDS
+from backends import BACKENDS, ENGINES, by_numpy
 from mpmath import mp
 from numpy import inf
 from numpy.testing import assert_allclose, assert_array_equal
@@ -17,7 +18,7 @@ from references import exact
 from rows import largest, softmax_of
 
 import kd_notes as kd
-from kd_notes import kd_grad, kd_loss, kd_loss_and_grad
+from kd_notes import _kernel, kd_grad, kd_loss, kd_loss_and_grad
 from kd_notes.divergences import (
     Alpha,
     ForwardKL,
@@ -237,17 +238,68 @@ def test_at_infinite_temperature_total_variation_counts_signs(dtype, backend):
 
 @each_dtype
 @pytest.mark.parametrize("num_classes", [1, 2, 9, 64, 65, 129])
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 @of_others
-def test_a_row_is_the_same_to_the_bit_alone_and_in_a_batch(divergence, num_classes, dtype, rng):
+def test_a_row_is_the_same_to_the_bit_alone_and_in_a_batch(
+    divergence, engine, num_classes, dtype, rng
+):
     z, v = rng.normal(scale=3, size=(2, 4, num_classes)).astype(dtype)
     v[0] = z[0] + v[0] / 100
     v[1, 0], z[2, -1] = 1e4, 30
     for tau in (1.0, 1e3):
-        batch = kd_loss_and_grad(z, v, tau, divergence=divergence)
-        for i in range(4):
-            alone = kd_loss_and_grad(z[i], v[i], tau, divergence=divergence)
+        with engine():
+            batch = kd_loss_and_grad(z, v, tau, divergence=divergence)
+            rows = [
+                kd_loss_and_grad(*pair, tau, divergence=divergence)
+                for pair in zip(z, v, strict=True)
+            ]
+        for i, alone in enumerate(rows):
             for one, many in zip(alone, batch, strict=True):
                 assert_array_equal(one, many[i])
+
+
+def around_the_border(dtype, rng):
+    """Return rows, and which of them the compiled loops leave to NumPy."""
+    z, v = rng.normal(size=(2, 9, 7)).astype(dtype)
+    widest = -0.8 * np.log(np.finfo(dtype).tiny)
+    for x, row, share in [(z, 1, 0.99), (z, 2, 1.01), (v, 3, 0.99), (v, 4, 1.01)]:
+        x[row, 0] = x[row].max() - share * widest
+    z[5, 2] = v[5, 2] = z[6, 2] = v[7, 2] = -inf
+    z[8, 3] = np.nan
+    return z, v, [2, 4, 6, 7, 8]
+
+
+@each_dtype
+@pytest.mark.parametrize("engine", ["compiled", "compiled-rows"])
+@pytest.mark.parametrize(
+    "divergence", [*SMOOTH[:2], *MIXTURES, Alpha(0.5), TotalVariation()], ids=str
+)
+def test_what_the_compiled_loops_leave_is_computed_by_numpy(divergence, engine, dtype, rng):
+    pytest.importorskip("numba")
+    z, v, others = around_the_border(dtype, rng)
+    by_formula = mock.patch.object(
+        _kernel, "divergence_and_slope", wraps=_kernel.divergence_and_slope
+    )
+    for repeats in (1, 9):  # 9 · 9 are more than one group
+        pair = np.tile(z, (repeats, 1)), np.tile(v, (repeats, 1))
+        expected = by_numpy(*pair, 1.0, divergence=divergence)
+        with by_formula as spy:
+            results = BACKENDS[engine](*pair, 1.0, divergence=divergence)
+        assert len(spy.call_args.args[1]) == repeats * len(others)
+        for result, value in zip(results, expected, strict=True):
+            result, value = (np.reshape(x, (repeats, 9, -1)) for x in (result, value))
+            assert_array_equal(result[:, others], value[:, others])
+            assert_array_equal(result, np.tile(result[:1], (repeats, 1, 1)))
+
+
+@each_dtype
+@pytest.mark.parametrize("divergence", [*SMOOTH[:2], *MIXTURES, Alpha(0.5), Alpha(2)], ids=str)
+def test_the_promise_is_kept_around_the_border_of_ordinary_rows(divergence, dtype, rng):
+    z, v, _ = around_the_border(dtype, rng)
+    for i in range(6):
+        assert_promise(divergence, z[i], v[i], 1.0, i)
+    for i in range(1, 5):  # with the probabilities of both far from each other
+        assert_promise(divergence, z[i], np.flip(v[i]).copy(), 1.0, i)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 1e4])
