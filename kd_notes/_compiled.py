@@ -116,10 +116,15 @@ def numbers(dtype: np.dtype[Any], **of_call: float) -> Numbers:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _compiler(*fastmath: str, from_python: bool = False) -> Callable[[F], F]:
+def _compiler(*fastmath: str, from_python: bool = False, inline: bool = False) -> Callable[[F], F]:
     """Return Numba's decorator; what only compiled functions call is compiled more quickly."""
     options: dict[str, Any] = {"no_cpython_wrapper": not from_python, "no_cfunc_wrapper": True}
-    options |= {"nogil": True, "error_model": "numpy", "fastmath": set(fastmath)}
+    options |= {
+        "forceinline": inline,
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": set(fastmath),
+    }
 
     def decorate(function: F) -> F:
         try:
@@ -131,6 +136,7 @@ def _compiler(*fastmath: str, from_python: bool = False) -> Callable[[F], F]:
 
 
 compiled = _compiler("contract")
+inlined = _compiler("contract", inline=True)  # of one class: a loop that calls is no vector loop
 in_any_order = _compiler("contract", "nsz", "reassoc")  # the sums of a loop, and nothing else
 for_python = _compiler("contract", from_python=True)
 
@@ -191,7 +197,7 @@ overload(from_bits, strict=False)(_from_bits)
 overload(split, strict=False)(_split)
 
 
-@compiled
+@inlined
 def polynomial(x: Any, coefficients: Any) -> Any:
     total = coefficients[0]
     for i in range(1, len(coefficients)):
@@ -199,7 +205,7 @@ def polynomial(x: Any, coefficients: Any) -> Any:
     return total
 
 
-@compiled
+@inlined
 def exp(x: Any, c: Any) -> Any:
     """Return eˣ; a number below the smallest normal one is computed larger, and rounded once."""
     shifted = x * c.log2_e + c.shift

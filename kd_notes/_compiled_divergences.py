@@ -52,6 +52,7 @@ from kd_notes._compiled import (
     group_centered,
     group_exponentials,
     in_any_order,
+    inlined,
     largest,
     levels,
     levels_of,
@@ -68,7 +69,7 @@ from kd_notes._f_divergences import LEAST_PARAMETER, Formula
 
 # Of `_compiled.py`, so that this file changes with it: Numba looks for changes in the file of a
 # stored function, and not in those that it calls. `sha256sum` prints it; a test compares.
-OF_SHARED = "aee47c60f302097f"
+OF_SHARED = "c597b8f40abf31db"
 
 # More numbers for each lane. Of the student's top class: the teacher's logit, what a difference
 # is counted from there, and x; then the student's normalizer, and log(1 + M)/β.
@@ -95,20 +96,20 @@ class Class(NamedTuple):
 # One class
 
 
-@compiled
+@inlined
 def expm1_ratio(y: Any, c: Any) -> Any:
     """Return (eʸ − 1)/y, and h with which that times h is φ(y)/y², where |y| ≤ REACH."""
     h = c.half - y * polynomial(y * y, c.coth)
     return c.one / (c.one - y * h), h
 
 
-@compiled
+@inlined
 def phi_ratio(y: Any, c: Any) -> Any:
     ratio, h = expm1_ratio(y, c)
     return ratio * h
 
 
-@compiled
+@inlined
 def log1p(u: Any, m: Any, c: Any) -> Any:
     """Return log m for m = 1 + u; and of |u| ≤ ½, (u − log m)/u² and (log m)/u.
 
@@ -124,13 +125,13 @@ def log1p(u: Any, m: Any, c: Any) -> Any:
     return log, c.half * twice_r * (c.one - twice_r * series), twice_r + twice_r * s * series
 
 
-@compiled
+@inlined
 def ratio_of(o: Any, w: Any, c: Any) -> Any:
     """Return o/w; of a class that both networks exclude, 1."""
     return o / w if w > c.zero else c.one
 
 
-@compiled
+@inlined
 def from_top(x: Any, of: Any, c: Any) -> Any:
     """Return x − x_top, and unit times that."""
     slope = of.x_top * expm1_ratio(of.y_top, c)[0]
@@ -139,7 +140,7 @@ def from_top(x: Any, of: Any, c: Any) -> Any:
     return slope * of.y_top if is_near else far, slope * of.t_top if is_near else c.unit * far
 
 
-@compiled
+@inlined
 def skewed(w: Any, o: Any, y: Any, t: Any, a: Any, other: Any, c: Any) -> Any:
     """Return the summand of KL(w, m)/a² for m = (1 − a) w + a o, where y = log(o/w)."""
     is_near = abs(y) <= c.reach
@@ -155,14 +156,14 @@ def skewed(w: Any, o: Any, y: Any, t: Any, a: Any, other: Any, c: Any) -> Any:
 # Each divergence: its summand, and h less its value at the student's top class
 
 
-@compiled
+@inlined
 def reverse_kl(_: Any, of: Any, c: Any) -> Any:
     near = of.q * of.t * of.t * phi_ratio(-of.y, c)
     far = (c.unit * (of.p - of.q) + of.q * of.t) * c.unit
     return near if abs(of.y) <= c.reach else far, -of.t_top
 
 
-@compiled
+@inlined
 def jeffreys(_: Any, of: Any, c: Any) -> Any:
     near = of.p * of.t * of.t * expm1_ratio(of.y, c)[0]
     far = (of.q - of.p) * of.t * c.unit
@@ -170,7 +171,7 @@ def jeffreys(_: Any, of: Any, c: Any) -> Any:
     return (near if abs(of.y) <= c.reach else far) * c.half, -c.half * h
 
 
-@compiled
+@inlined
 def skew_kl(mixture: Any, of: Any, c: Any) -> Any:
     a, x = mixture.other, ratio_of(of.p, of.q, c)
     m, m_top = mixture.weight * x + a, mixture.weight * of.x_top + a
@@ -178,7 +179,7 @@ def skew_kl(mixture: Any, of: Any, c: Any) -> Any:
     return skewed(of.p, of.q, of.y, of.t, a, mixture.weight, c), h
 
 
-@compiled
+@inlined
 def skew_reverse_kl(mixture: Any, of: Any, c: Any) -> Any:
     """Compute h as `_divergence_terms.py`, where m_top/m = 1 + v."""
     a, x = mixture.other, ratio_of(of.p, of.q, c)
@@ -193,7 +194,7 @@ def skew_reverse_kl(mixture: Any, of: Any, c: Any) -> Any:
     return skewed(of.q, of.p, -of.y, -of.t, a, mixture.weight, c), h
 
 
-@compiled
+@inlined
 def jensen_shannon(mixture: Any, of: Any, c: Any) -> Any:
     beta, other, x = mixture.weight, mixture.other, ratio_of(of.p, of.q, c)
     m, m_top = other + beta * x, other + beta * of.x_top
@@ -205,7 +206,7 @@ def jensen_shannon(mixture: Any, of: Any, c: Any) -> Any:
     return of_p + beta * skewed(of.q, of.p, -of.y, -of.t, beta, other, c), h
 
 
-@compiled
+@inlined
 def powers(w: Any, o: Any, y: Any, t: Any, a: Any, geometric: Any, c: Any) -> Any:
     """Return w (φ(a y) − a φ(y)) / (a (a − 1)), given w e^(a y)."""
     power = a * y
@@ -216,7 +217,7 @@ def powers(w: Any, o: Any, y: Any, t: Any, a: Any, geometric: Any, c: Any) -> An
     return (near if abs(y) <= c.reach else far) / (c.one - a)
 
 
-@compiled
+@inlined
 def alpha(exponent: Any, of: Any, c: Any) -> Any:
     alpha, other = exponent.weight, exponent.other
     power, other_power = exp(-alpha * of.y, c), exp(other * of.y, c)
@@ -231,14 +232,14 @@ def alpha(exponent: Any, of: Any, c: Any) -> Any:
     return summand, -(near if abs(y_top) <= c.reach else far)
 
 
-@compiled
+@inlined
 def total_variation(_: Any, of: Any, c: Any) -> Any:
     near = of.p * of.t * expm1_ratio(of.y, c)[0]
     difference = near if abs(of.y) <= c.reach else c.unit * (of.q - of.p)
     return abs(difference) * c.half, c.half * (sign(of.t, c) - sign(of.y_there, c))
 
 
-@compiled
+@inlined
 def sign(x: Any, c: Any) -> Any:
     return (c.one if x > c.zero else c.zero) - (c.one if x < c.zero else c.zero)
 
@@ -295,7 +296,8 @@ TERMS = {
     Alpha: alpha,
     TotalVariation: total_variation,
 }
-overload(terms, strict=False)(_terms)
+INLINE = {"forceinline": True, "error_model": "numpy", "fastmath": {"contract"}}
+overload(terms, jit_options=INLINE, strict=False)(_terms)
 NAMED = {
     "reverse_kl": ReverseKL,
     "jeffreys": Jeffreys,
@@ -337,7 +339,7 @@ def complete(rows: Any, j: int, c: Any) -> None:
     rows[Y_THERE + j], rows[X_TOP + j] = y, exp(-y, c)
 
 
-@compiled
+@inlined
 def log_ratio(z: Any, v: Any, rows: Any, j: int, c: Any) -> Any:
     """Return τ log(q/p)."""
     near = difference(z, v, levels_of(rows, j), c) - rows[SHIFT + j]
@@ -345,7 +347,7 @@ def log_ratio(z: Any, v: Any, rows: Any, j: int, c: Any) -> Any:
     return near if abs(near * c.beta) <= c.reach else far
 
 
-@compiled
+@inlined
 def class_of(line: Any, rows: Any, j: int, c: Any) -> Any:
     z, v = line[Z + j], line[V + j]
     is_excluded = z == -c.inf
