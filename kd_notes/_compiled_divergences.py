@@ -296,7 +296,8 @@ TERMS = {
     Alpha: alpha,
     TotalVariation: total_variation,
 }
-INLINE = {"forceinline": True, "error_model": "numpy", "fastmath": {"contract"}}
+# As of `inlined`: what `overload` compiles does not have the options of a function given to it.
+INLINE: Any = {"forceinline": True, "error_model": "numpy", "fastmath": {"contract"}}
 overload(terms, jit_options=INLINE, strict=False)(_terms)
 NAMED = {
     "reverse_kl": ReverseKL,
@@ -557,11 +558,12 @@ def can_serve(formula: Formula) -> bool:
 
 
 class Loops:
-    """Compute a divergence for rows of so many classes."""
+    """Compute a divergence for at most so many rows at once, of so many classes."""
 
     def __init__(
         self,
         formula: Formula,
+        rows: int,
         classes: int,
         is_grouped: bool,
         dtype: np.dtype[Any],
@@ -580,7 +582,9 @@ class Loops:
         self.c = numbers(dtype, **of_call, widest=widest)
         self.space = () if is_grouped else workspace(classes, dtype, LANES * dtype.itemsize)
         lines = self.space[0][0].size // LANES if self.space else classes
-        self.tiles = np.zeros((-(-STEP // (lines * CLASS * dtype.itemsize)), lines, CLASS), dtype)
+        most = rows if self.space else -(-rows // LANES)
+        tiles = min(most, -(-STEP // (lines * CLASS * dtype.itemsize)))
+        self.tiles = np.zeros((tiles, lines, CLASS), dtype)
         self.rows = np.zeros((len(self.tiles), SIZE), dtype)
 
     def compute(self, student: Any, teacher: Any, loss: Any, grad: Any) -> Any:

@@ -187,16 +187,12 @@ class _Computation:
     def run(self, formula: Formula, loops: ModuleType | None) -> None:
         if self.rows.start == self.rows.stop:
             return
-        if self.beta == 0:
-            self._run_formula(formula)
-        elif loops and formula == FORWARD:
-            self._run_compiled(loops)
-        elif loops and formula != FORWARD and loops.can_serve(formula):
+        if self.beta and formula == FORWARD:
+            self._run_compiled(loops) if loops else self._run_forward()
+        elif self.beta and loops and loops.can_serve(formula):
             self._run_compiled_divergence(formula, loops)
-        elif formula != FORWARD:
-            self._run_formula(formula)
         else:
-            self._run_forward()
+            self._run_formula(formula)
 
     def _blocks(self) -> Iterator[slice]:
         for start in range(self.rows.start, self.rows.stop, self.step):
@@ -236,16 +232,11 @@ class _Computation:
 
     def _run_compiled_divergence(self, formula: Formula, loops: Any) -> None:
         """Compute ordinary rows in compiled loops, and the others by the formula."""
+        classes, rows = self.batch.classes, min(self.step, self.rows.stop - self.rows.start)
         compute = loops.Loops(
-            formula,
-            self.batch.classes,
-            self.batch.classes <= GROUPED,
-            self.batch.dtype,
-            beta=self.beta,
-            unit=self.unit,
-            factor=1 if self.scaled else self.beta,
-            grad_factor=self.grad_factor,
-        ).compute
+            formula, rows, classes, classes <= GROUPED, self.batch.dtype, beta=self.beta,
+            unit=self.unit, factor=1 if self.scaled else self.beta, grad_factor=self.grad_factor,
+        ).compute  # fmt: skip
         for block in self._blocks():
             loss = np.empty(block.stop - block.start, self.batch.dtype)
             grad = self.batch.place_for_grad(block)
