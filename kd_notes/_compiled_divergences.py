@@ -65,7 +65,7 @@ from kd_notes._compiled import (
     sum_of,
     workspace,
 )
-from kd_notes._f_divergences import LEAST_PARAMETER, Formula
+from kd_notes._f_divergences import Formula
 
 # Of `_compiled.py`, so that this file changes with it: Numba looks for changes in the file of a
 # stored function, and not in those that it calls. `sha256sum` prints it; a test compares.
@@ -549,12 +549,17 @@ def store_groups(tiles: Any, rows: Any, loss: Any, grad: Any, c: Any) -> None:
 
 
 SPAN = 0.8  # of the logarithm of the smallest normal number
+LEAST_WEIGHT = 1e-6  # the rounding of q h grows with its logarithm
 STEP = 2**18  # bytes of tiles that are filled at once
 
 
 def can_serve(formula: Formula) -> bool:
-    """Whether the loops compute a divergence: alpha may not be far from 0 and 1."""
-    return formula.name != "alpha" or -1 <= formula.parameter <= 2
+    """Whether the loops compute a divergence: its parameter is neither tiny nor far from [0, 1]."""
+    name, parameter, _ = formula
+    if name == "alpha":
+        return abs(parameter) >= LEAST_WEIGHT and -1 <= parameter <= 2
+    has_weight = name in ("skew_kl", "skew_reverse_kl", "jensen_shannon")
+    return not has_weight or LEAST_WEIGHT <= parameter <= 1 - LEAST_WEIGHT
 
 
 class Loops:
@@ -573,7 +578,6 @@ class Loops:
         **of_call: float,
     ) -> None:
         name, weight, factor = formula
-        weight = max(weight, LEAST_PARAMETER[dtype.name]) if weight > 0 else weight
         self.divergence = NAMED[name](dtype.type(weight), dtype.type(1 - weight))
         of_call |= {"beta": beta, "grad_factor": grad_factor * factor, "loss_factor": factor}
         power = max(1, 2 * abs(weight), 2 * abs(1 - weight)) if name == "alpha" else 1

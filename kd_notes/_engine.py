@@ -58,9 +58,10 @@ def set_engine(engine: str = "auto", *, threads: int | None = None) -> None:
     number, but their results may differ in the last digits. With either, the result of a row
     depends on that row alone, so that the number of threads changes no bit.
 
-    With `"compiled"`, NumPy still computes at infinite temperature, and for alpha-divergences
-    with alpha below -1 or above 2. Of divergences other than forward KL it also computes the rows
-    that have a class excluded by one network alone, or probabilities near the smallest number.
+    With `"compiled"`, NumPy still computes at infinite temperature, for alpha below -1, above 2
+    or within 1e-6 of 0, and for mixtures with a weight below 1e-6. Of divergences other than
+    forward KL it also computes the rows that have a class excluded by one network alone, or
+    probabilities near the smallest number.
 
     The loops are compiled when they are first needed, for each dtype and divergence, which takes
     some seconds. They are stored beside the package, or in the user's cache directory where that

@@ -346,3 +346,15 @@ def test_the_loss_for_pytorch_uses_it_on_a_cpu(name, rng):
     expected = by_compiled(*arrays, 4.0)
     assert_array_equal(loss.detach().to(wide).numpy(), expected[0])
     assert_array_equal(grad.to(wide), torch.tensor(expected[1]).to(dtype).to(wide))
+
+
+@needs_numba
+def test_divergences_with_extreme_parameters_are_left_to_numpy():
+    from kd_notes import _compiled_divergences
+    from kd_notes._f_divergences import as_formula
+    from kd_notes.divergences import Alpha, JensenShannon, ReverseKL, SkewKL
+
+    served = [ReverseKL(), JensenShannon(0.5), SkewKL(1e-5), Alpha(-1), Alpha(2), Alpha(0.01)]
+    left = [JensenShannon(1e-7), SkewKL(1e-20), Alpha(1e-9), Alpha(-1e-9), Alpha(2.1)]
+    assert all(_compiled_divergences.can_serve(as_formula(d)) for d in served)
+    assert not any(_compiled_divergences.can_serve(as_formula(d)) for d in left)
