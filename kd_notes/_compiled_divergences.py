@@ -554,7 +554,7 @@ STEP = 2**18  # bytes of tiles that are filled at once
 
 
 def can_serve(formula: Formula) -> bool:
-    """Whether the loops compute a divergence: its parameter is neither tiny nor far from [0, 1]."""
+    """Whether the loops compute a divergence: no parameter may be tiny, or far from [0, 1]."""
     name, parameter, _ = formula
     if name == "alpha":
         return abs(parameter) >= LEAST_WEIGHT and -1 <= parameter <= 2
