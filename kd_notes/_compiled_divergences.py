@@ -110,18 +110,23 @@ def phi_ratio(y: Any, c: Any) -> Any:
 
 
 @inlined
+def is_small(u: Any, c: Any) -> bool:
+    """Whether |u/(2 + u)| ≤ 1/3, up to where the polynomial of artanh serves."""
+    return bool((u >= -c.half) & (u <= c.one))
+
+
+@inlined
 def log1p(u: Any, m: Any, c: Any) -> Any:
-    """Return log m for m = 1 + u; and of |u| ≤ ½, (u − log m)/u² and (log m)/u.
+    """Return log m for m = 1 + u; and of a small u, (u − log m)/u² and (log m)/u.
 
     With s = u/(2 + u) it is 2 artanh(s); elsewhere m = f 2ⁿ, and s = (f − 1)/(f + 1).
     """
-    is_small = abs(u) <= c.half
     n, f = split(m)
-    twice_r = c.two / ((c.two + u) if is_small else (f + c.one))
-    s = c.half * (u if is_small else f - c.one) * twice_r
+    twice_r = c.two / ((c.two + u) if is_small(u, c) else (f + c.one))
+    s = c.half * (u if is_small(u, c) else f - c.one) * twice_r
     series = s * polynomial(s * s, c.artanh)
     log = c.two * s + c.two * s * s * series
-    log = log if is_small else n * c.log_2 + (n * c.log_2_rest + log)
+    log = log if is_small(u, c) else n * c.log_2 + (n * c.log_2_rest + log)
     return log, c.half * twice_r * (c.one - twice_r * series), twice_r + twice_r * s * series
 
 
@@ -150,7 +155,7 @@ def skewed(w: Any, o: Any, y: Any, t: Any, a: Any, other: Any, c: Any) -> Any:
     u = a * expm1
     log, psi, _ = log1p(u, other + a * ratio, c)
     far = c.unit * c.unit * (((o - w) - w * log / a) / a)
-    return w * t_expm1 * t_expm1 * psi if abs(u) <= c.half else far
+    return w * t_expm1 * t_expm1 * psi if is_small(u, c) else far
 
 
 # Each divergence: its summand, and h less its value at the student's top class
@@ -190,7 +195,7 @@ def skew_reverse_kl(mixture: Any, of: Any, c: Any) -> Any:
     log, psi, _ = log1p(v, m_top / m, c)
     near = -t_g * (g * psi + of.x_top / m_top)
     far = c.unit * ((log - mixture.weight / m_top * v) / a / a)
-    h = near if abs(v) <= c.half else far
+    h = near if is_small(v, c) else far
     return skewed(of.q, of.p, -of.y, -of.t, a, mixture.weight, c), h
 
 
@@ -201,7 +206,7 @@ def jensen_shannon(mixture: Any, of: Any, c: Any) -> Any:
     plain, scaled = from_top(x, of, c)
     u = beta * (plain / m_top)
     log, _, slope = log1p(u, m / m_top, c)
-    h = -(scaled / m_top * slope if abs(u) <= c.half else c.unit * (log / beta))
+    h = -(scaled / m_top * slope if is_small(u, c) else c.unit * (log / beta))
     of_p = other * skewed(of.p, of.q, of.y, of.t, other, beta, c)
     return of_p + beta * skewed(of.q, of.p, -of.y, -of.t, beta, other, c), h
 
