@@ -268,6 +268,11 @@ def require_distribution(name: str, array: FloatArray) -> None:
 
 def require_top_k(k: int, num_classes: int, indices: NDArray[Any]) -> None:
     """Refuse indices `(..., k)` that do not name k different classes in each row."""
+    if indices.dtype == bool:
+        raise TypeError(
+            "teacher_indices must be integer class indices; got a mask, of dtype bool and shape "
+            f"{indices.shape}"
+        )
     if indices.shape[-1:] != (k,) or k > num_classes:
         raise ValueError(
             "teacher_values and teacher_indices must have the same number k of classes on the "

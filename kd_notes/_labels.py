@@ -43,11 +43,6 @@ def as_logits_and_labels(
 def as_indices(name: str, labels: ArrayLike) -> NDArray[Any]:
     """Return class indices as an integer array."""
     array = _as_labels(name, labels)
-    if array.dtype == bool:
-        raise TypeError(
-            f"{name} must be integer class indices; got a mask, of dtype bool and shape "
-            f"{array.shape}"
-        )
     if not is_integer(array):
         raise TypeError(
             f"{name} must be integer class indices; got dtype {array.dtype} with shape "

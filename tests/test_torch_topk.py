@@ -183,6 +183,7 @@ def test_a_student_learns_from_the_top_k(rng):
     [
         ({"values": [0.0]}, TypeError, "teacher_values must be a tensor of real .* got list"),
         ({"indices": [0]}, TypeError, "teacher_indices must be a tensor of integers; got list"),
+        ({"indices": torch.ones(2) > 0}, TypeError, "must be a tensor of integers; .* torch.bool"),
         ({"indices": torch.zeros(2)}, TypeError, "integers; got torch.float32"),
         ({"normalizer": 0.0}, TypeError, "teacher_log_normalizer must be a tensor .* got float"),
         ({"normalizer": torch.zeros(1)}, ValueError, r"the batch, \(\); got \(1,\)"),

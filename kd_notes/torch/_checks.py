@@ -13,8 +13,6 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from kd_notes._checks import as_count, as_integer, as_temperature
 from kd_notes.torch._drivers import numpy_can_read
 
-INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-
 
 def with_classes_last(student: Tensor, teacher: Tensor, class_dim: int) -> tuple[Tensor, Tensor]:
     """Return both networks' logits, checked, with the classes on the last axis."""
@@ -143,7 +141,8 @@ def require_top_k(
         named["teacher_log_normalizer"] = log_normalizer
     for name, tensor in named.items():
         _require_real(name, tensor)
-    if not isinstance(indices, Tensor) or indices.dtype not in INTEGERS:
+    is_integer = isinstance(indices, Tensor) and indices.dtype != torch.bool
+    if not is_integer or indices.is_floating_point() or indices.is_complex():
         got = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
         raise TypeError(f"teacher_indices must be a tensor of integers; got {got}")
     _require_shapes_of_top_k(student, values, indices)
