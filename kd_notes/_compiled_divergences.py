@@ -292,30 +292,29 @@ def _terms(divergence: Any, of: Any, c: Any) -> Any:
     return cast("Any", TERMS[divergence.instance_class]).py_func
 
 
-TERMS = {
-    ReverseKL: reverse_kl,
-    Jeffreys: jeffreys,
-    SkewKL: skew_kl,
-    SkewReverseKL: skew_reverse_kl,
-    JensenShannon: jensen_shannon,
-    Alpha: alpha,
-    TotalVariation: total_variation,
+NAMED = {
+    "reverse_kl": (ReverseKL, reverse_kl),
+    "jeffreys": (Jeffreys, jeffreys),
+    "skew_kl": (SkewKL, skew_kl),
+    "skew_reverse_kl": (SkewReverseKL, skew_reverse_kl),
+    "jensen_shannon": (JensenShannon, jensen_shannon),
+    "alpha": (Alpha, alpha),
+    "total_variation": (TotalVariation, total_variation),
 }
+TERMS = dict(NAMED.values())
 # As of `inlined`: what `overload` compiles does not have the options of a function given to it.
 INLINE: Any = {"forceinline": True, "error_model": "numpy", "fastmath": {"contract"}}
 overload(terms, jit_options=INLINE, strict=False)(_terms)
-NAMED = {
-    "reverse_kl": ReverseKL,
-    "jeffreys": Jeffreys,
-    "skew_kl": SkewKL,
-    "skew_reverse_kl": SkewReverseKL,
-    "jensen_shannon": JensenShannon,
-    "alpha": Alpha,
-    "total_variation": TotalVariation,
-}
 
 
 # A tile
+
+
+@inlined
+def is_served(z: Any, v: Any, z_max: Any, v_top: Any, c: Any) -> bool:
+    """Whether a class is one of an ordinary row: not too far below both tops, or left out."""
+    is_within = (z_max - z <= c.widest) & (v_top - v <= c.widest)
+    return bool(is_within | ((z == -c.inf) & (v == -c.inf)))
 
 
 @in_any_order
@@ -325,8 +324,7 @@ def is_ordinary(z: Any, v: Any, z_max: Any, v_top: Any, c: Any) -> bool:
     for i in range(len(z)):
         zi, vi = z[i], v[i]
         for k in range(len(zi)):
-            is_within = (z_max - zi[k] <= c.widest) & (v_top - vi[k] <= c.widest)
-            others += not (is_within | ((zi[k] == -c.inf) & (vi[k] == -c.inf)))
+            others += not is_served(zi[k], vi[k], z_max, v_top, c)
     return bool((others == 0) & (abs(z_max) < c.inf))
 
 
@@ -506,10 +504,8 @@ def group_others(classes: Any, rows: Any, c: Any) -> None:
     for k in range(len(classes)):
         x = classes[k]
         for j in range(LANES):
-            z, v = x[Z + j], x[V + j]
-            is_within = (rows[Z_MAX + j] - z <= c.widest) & (rows[V_TOP + j] - v <= c.widest)
-            is_served = is_within | ((z == -c.inf) & (v == -c.inf))
-            rows[OTHERS + j] += c.zero if is_served else c.one
+            is_usual = is_served(x[Z + j], x[V + j], rows[Z_MAX + j], rows[V_TOP + j], c)
+            rows[OTHERS + j] += c.zero if is_usual else c.one
 
 
 @compiled
@@ -583,7 +579,7 @@ class Loops:
         **of_call: float,
     ) -> None:
         name, weight, factor = formula
-        self.divergence = NAMED[name](dtype.type(weight), dtype.type(1 - weight))
+        self.divergence = NAMED[name][0](dtype.type(weight), dtype.type(1 - weight))
         of_call |= {"beta": beta, "grad_factor": grad_factor * factor, "loss_factor": factor}
         power = max(1, 2 * abs(weight), 2 * abs(1 - weight)) if name == "alpha" else 1
         info = np.finfo(dtype)

@@ -109,13 +109,17 @@ def at_own_temperature(ops: Operations, v: Rows, factor: float) -> Rows:
     The factor may be no number of the dtype: it is applied in two steps.
     """
     root = 2.0 ** (math.frexp(factor)[1] // 2)
-    x = times(ops, times(ops, v, factor / root), root)
+
+    def multiplied(logits: Rows) -> Rows:
+        return times(ops, times(ops, logits, factor / root), root)
+
+    x = multiplied(v)
     overflows = (abs(x) == math.inf) & (abs(v) < math.inf)
     if not ops.any(overflows):
         return x
     bound = BOUND[ops.dtype_name(v)]
-    below_top = times(ops, times(ops, v - ops.row_max(v), factor / root), root)
-    below_top = ops.where(v == -math.inf, v, ops.clip(below_top, -bound, 0.0))
+    below_top = ops.clip(multiplied(v - ops.row_max(v)), -bound, 0.0)
+    below_top = ops.where(v == -math.inf, v, below_top)
     return ops.where(ops.row_max(overflows), below_top, x)
 
 

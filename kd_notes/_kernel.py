@@ -211,15 +211,19 @@ class _Computation:
         z, v = self.batch.load(slice(self.rows.start, self.rows.start + 1))
         return bool(np.std(z - v) * self.beta < 0.6)
 
+    def _numbers(self) -> dict[str, float]:
+        """Return what every row of compiled loops shares."""
+        factor = 1.0 if self.scaled else self.beta
+        shared = {"beta": self.beta, "unit": self.unit, "factor": factor}
+        return shared | {"grad_factor": self.grad_factor}
+
     def _run_compiled(self, loops: Any) -> None:
         dtype = self.batch.dtype
         is_grouped = self.batch.classes <= GROUPED
         is_close = is_grouped and self._seem_close()
         space = () if is_grouped else loops.workspace(self.batch.classes, dtype)
-        c = loops.numbers(
-            dtype, beta=self.beta, unit=self.unit, factor=1 if self.scaled else self.beta,
-            grad_factor=self.grad_factor, least_kl=self.least_kl, least_slope=self.least_slope,
-        )  # fmt: skip
+        least = {"least_kl": self.least_kl, "least_slope": self.least_slope}
+        c = loops.numbers(dtype, **self._numbers(), **least)
         for block in self._blocks():
             logits = [loops.read_only(x) for x in self.batch.load(block, "C")]
             loss = np.empty(block.stop - block.start, dtype)
@@ -233,12 +237,10 @@ class _Computation:
     def _run_compiled_divergence(self, formula: Formula, loops: Any) -> None:
         """Compute ordinary rows in compiled loops, and the others by the formula."""
         classes, rows = self.batch.classes, min(self.step, self.rows.stop - self.rows.start)
-        compute = loops.Loops(
-            formula, rows, classes, classes <= GROUPED, self.batch.dtype, beta=self.beta,
-            unit=self.unit, factor=1 if self.scaled else self.beta, grad_factor=self.grad_factor,
-        ).compute  # fmt: skip
+        is_grouped, dtype = classes <= GROUPED, self.batch.dtype
+        compute = loops.Loops(formula, rows, classes, is_grouped, dtype, **self._numbers()).compute
         for block in self._blocks():
-            loss = np.empty(block.stop - block.start, self.batch.dtype)
+            loss = np.empty(block.stop - block.start, dtype)
             grad = self.batch.place_for_grad(block)
             others = compute(*self.batch.load(block, "C"), loss, grad)
             self.batch.store_from(block, loss, grad)

@@ -141,8 +141,7 @@ def require_top_k(
         named["teacher_log_normalizer"] = log_normalizer
     for name, tensor in named.items():
         _require_real(name, tensor)
-    is_integer = isinstance(indices, Tensor) and indices.dtype != torch.bool
-    if not is_integer or indices.is_floating_point() or indices.is_complex():
+    if not isinstance(indices, Tensor) or not _holds_integers(indices):
         got = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
         raise TypeError(f"teacher_indices must be a tensor of integers; got {got}")
     _require_shapes_of_top_k(student, values, indices)
@@ -159,6 +158,10 @@ def require_top_k(
     in_order = indices.sort(-1).values
     are_distinct = (in_order[..., 1:] != in_order[..., :-1]).all(-1)
     require_rows(are_distinct, "teacher_indices must be distinct within a row", indices)
+
+
+def _holds_integers(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def _require_shapes_of_top_k(student: Tensor, values: Tensor, indices: Tensor) -> None:
