@@ -550,6 +550,7 @@ def store_groups(tiles: Any, rows: Any, loss: Any, grad: Any, c: Any) -> None:
 
 
 SPAN = 0.8  # of the logarithm of the smallest normal number
+MIXTURES = ("skew_kl", "skew_reverse_kl", "jensen_shannon")
 LEAST_WEIGHT = 1e-6  # the rounding of q h grows with its logarithm
 STEP = 2**18  # bytes of tiles that are filled at once
 
@@ -559,8 +560,22 @@ def can_serve(formula: Formula) -> bool:
     name, parameter, _ = formula
     if name == "alpha":
         return abs(parameter) >= LEAST_WEIGHT and -1 <= parameter <= 2
-    has_weight = name in ("skew_kl", "skew_reverse_kl", "jensen_shannon")
-    return not has_weight or LEAST_WEIGHT <= parameter <= 1 - LEAST_WEIGHT
+    return name not in MIXTURES or LEAST_WEIGHT <= parameter <= 1 - LEAST_WEIGHT
+
+
+def widest_span(formula: Formula, classes: int, dtype: np.dtype[Any], unit: float) -> float:
+    """Return within how many temperatures of the top all logits of an ordinary row are.
+
+    A ratio of probabilities is at most K times the exponential of it. No power of the ratio,
+    over a weight and times unit², may be near the largest number; below 0, no row is ordinary.
+    """
+    name, parameter, _ = formula
+    room = -SPAN * math.log(np.finfo(dtype).tiny) - 2 * math.log(max(1.0, unit))
+    if name == "alpha":
+        room /= max(1.0, 2 * abs(parameter), 2 * abs(1 - parameter))
+    elif name in MIXTURES:
+        room += math.log(min(parameter, 1 - parameter))
+    return room - math.log(classes)
 
 
 class Loops:
@@ -581,10 +596,8 @@ class Loops:
         name, weight, factor = formula
         self.divergence = NAMED[name][0](dtype.type(weight), dtype.type(1 - weight))
         of_call |= {"beta": beta, "grad_factor": grad_factor * factor, "loss_factor": factor}
-        power = max(1, 2 * abs(weight), 2 * abs(1 - weight)) if name == "alpha" else 1
-        info = np.finfo(dtype)
-        widest = min(-SPAN / power * math.log(info.tiny) / beta, info.max)
-        self.c = numbers(dtype, **of_call, widest=widest)
+        widest = widest_span(formula, classes, dtype, of_call["unit"]) / beta
+        self.c = numbers(dtype, **of_call, widest=min(widest, np.finfo(dtype).max))
         self.space = () if is_grouped else workspace(classes, dtype, LANES * dtype.itemsize)
         lines = self.space[0][0].size // LANES if self.space else classes
         most = rows if self.space else -(-rows // LANES)

@@ -60,8 +60,8 @@ def set_engine(engine: str = "auto", *, threads: int | None = None) -> None:
 
     With `"compiled"`, NumPy still computes at infinite temperature, for alpha below -1, above 2
     or within 1e-6 of 0, and for mixtures with a weight below 1e-6. Of divergences other than
-    forward KL it also computes the rows that have a class excluded by one network alone, or
-    probabilities near the smallest number.
+    forward KL it also computes the rows that have a class excluded by one network alone, or logits
+    so many temperatures apart that a ratio of probabilities nears the largest number.
 
     The loops are compiled when they are first needed, for each dtype and divergence, which takes
     some seconds. They are stored beside the package, or in the user's cache directory where that
