@@ -238,6 +238,34 @@ def test_the_last_backward_pass_takes_the_memory_of_what_was_kept(is_batched, pa
     assert torch.equal(student.grad, expected)
 
 
+def test_a_saved_gradient_that_hooks_give_out_twice_is_not_written_to(pair):
+    stored = {}
+
+    def pack(tensor):
+        key = tensor.detach().numpy().tobytes()
+        stored.setdefault(key, tensor.detach().clone())
+        return key
+
+    students = [pair[0].clone().requires_grad_() for _ in range(2)]
+    with torch.autograd.graph.saved_tensors_hooks(pack, stored.get):
+        losses = [kd_loss(student, pair[1], 4.0).sum() for student in students]
+    for factor, loss in zip((2, 3), losses, strict=True):
+        (factor * loss).backward()
+    torch.testing.assert_close(students[0].grad / 2, students[1].grad / 3, rtol=1e-14, atol=0)
+
+
+def test_a_backward_pass_that_failed_is_not_repeated_with_a_spent_gradient(pair):
+    student = pair[0].requires_grad_()
+    loss = kd_loss(student, pair[1], 4.0)
+    kept, handle = loss.grad_fn.saved_tensors[1], loss.grad_fn.register_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        (loss / 10).sum().backward()
+    handle.remove()
+    assert kept._version > 0
+    with pytest.raises(RuntimeError, match=r"modified by an inplace|second time"):
+        (loss / 10).sum().backward()
+
+
 def test_a_gradient_to_be_differentiated_has_memory_of_its_own(pair):
     student = pair[0].requires_grad_()
     loss = kd_loss(student, pair[1], 4.0)

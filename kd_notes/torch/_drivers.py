@@ -108,6 +108,7 @@ def multiply_rows(rows: Tensor, factors: Tensor) -> None:
             np.multiply(numbers[part], columns[part], out=numbers[part])
 
     in_parts(multiply, *numbers.shape)
+    torch.autograd.graph.increment_version(rows)
 
 
 def by_torch(

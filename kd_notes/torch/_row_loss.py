@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch._C._autograd import _top_saved_tensors_default_hooks
 from torch._C._functorch import TransformType
 
 from kd_notes.torch._drivers import are_eager, multiply_rows, numpy_can_read
@@ -90,6 +91,8 @@ class _RowLoss(torch.autograd.Function):
         is_needed = ctx.formula.hessian_needs_other or other.requires_grad
         ctx.save_for_backward(student, output[1], other if is_needed else None, kept)
         ctx.set_materialize_grads(False)
+        # What hooks pack, they may give out twice.
+        ctx.may_reuse = are_eager(output[1]) and _top_saved_tensors_default_hooks(False) is None
 
     @staticmethod
     def backward(
@@ -98,7 +101,7 @@ class _RowLoss(torch.autograd.Function):
         student, grad, other, kept = ctx.saved_tensors
         formula, of_student, of_other = ctx.formula, [], []
         if loss_bar is not None:
-            of_student.append(_times_rows(loss_bar, grad))
+            of_student.append(_times_rows(loss_bar, grad, ctx.may_reuse))
         if grad_bar is not None:
             rows = _kept_rows(kept, student, other, grad_bar)
             of_student.append(formula.by_hessian(*rows))
@@ -109,9 +112,9 @@ class _RowLoss(torch.autograd.Function):
         return _total(of_student, student), _total(of_other, other), None, None
 
 
-def _times_rows(factors: Tensor, grad: Tensor) -> Tensor:
+def _times_rows(factors: Tensor, grad: Tensor, may_reuse: bool) -> Tensor:
     """Return the rows of a saved gradient times a factor each, in its memory if that is free."""
-    if not are_eager(factors, grad) or _is_kept():
+    if not (may_reuse and are_eager(factors, grad)) or _is_kept():
         return factors.unsqueeze(-1) * grad
     grad = grad.detach()
     multiply_rows(grad, factors)

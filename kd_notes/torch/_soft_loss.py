@@ -71,10 +71,11 @@ def kd_loss(
 
     For the backward pass it keeps the student's logits, which only a second derivative
     uses, and one tensor of their size: the gradient. The last backward pass takes its memory for
-    the result. Nothing of the teacher is stored, unless the divergence is another than the
-    forward KL, whose second derivative is the student's alone, or a temperature requires a
-    gradient. Eager tensors on a CPU are computed by the NumPy core, without a copy; elsewhere
-    PyTorch computes the same formulas, in blocks of rows or in a compiled graph.
+    the result, unless hooks save it, as checkpointing does. Nothing of the teacher is stored,
+    unless the divergence is another than the forward KL, whose second derivative is the
+    student's alone, or a temperature requires a gradient. Eager tensors on a CPU are computed by
+    the NumPy core, without a copy; elsewhere PyTorch computes the same formulas, in blocks of
+    rows or in a compiled graph.
 
     With the environment variable `KD_NOTES_TRITON=1`, the forward KL of eager tensors on a CUDA
     device is computed by one Triton kernel, where Triton is installed, both logits are float32,
