@@ -95,6 +95,35 @@ def test_every_figure_has_a_name_a_caption_and_alt_text(path):
             )
 
 
+@each_notebook
+def test_the_code_of_every_figure_is_folded(path):
+    figures = [c for c in code_cells(path) if "figure" in c.metadata.get("mystnb", {})]
+    assert [c.source for c in figures if "hide-input" not in c.metadata.get("tags", [])] == []
+
+
+@each_notebook
+def test_every_check_with_sympy_is_folded(path):
+    """Its derivation is on the page. A solution, checks and all, is a fold itself."""
+    cells = read(path).cells
+    first_exercise = [cell.source[:12] for cell in cells].index("## Exercises")
+    checks = [
+        cell
+        for cell in cells[:first_exercise]
+        if cell.cell_type == "code"
+        and re.search(r"\bsp\.|\bexpand_sums\(", cell.source)
+        and re.search(r"^ *assert ", cell.source, re.MULTILINE)
+    ]
+    assert [c.source for c in checks if "hide-input" not in c.metadata.get("tags", [])] == []
+
+
+@each_notebook
+def test_every_fold_is_named(path):
+    """Else Jupyter Book writes "Show code cell source" on it."""
+    folded = [c for c in code_cells(path) if "hide-input" in c.metadata.get("tags", [])]
+    names = {"code_prompt_show", "code_prompt_hide"}
+    assert [c.source for c in folded if not names <= c.metadata.get("mystnb", {}).keys()] == []
+
+
 def test_chapters_are_numbered_as_their_files_are():
     listed = [int(n) for n in re.findall(r"file: notebooks/(\d+)_", "\n".join(TOC))]
     assert listed == list(range(1, len(listed) + 1))
