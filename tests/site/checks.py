@@ -15,7 +15,7 @@ AXE_OPTIONS = {"preload": False, "resultTypes": ["violations"], "selectors": Fal
 DROP_REPETITIONS = """() => {
     document.querySelectorAll('mjx-container svg').forEach(svg => svg.replaceChildren())
     const kinds = new Set()
-    for (const token of document.querySelectorAll('.highlight pre span[class]'))
+    for (const token of document.querySelectorAll('.highlight pre span[class]:not(.line)'))
         if (kinds.has(token.className)) token.replaceWith(token.textContent)
         else kinds.add(token.className)
 }"""
