@@ -50,7 +50,6 @@ BAR = """
   <text x="{end:.1f}" y="{y}">{p:.2f}</text>"""
 
 EXPLORER = """\
-<link rel="stylesheet" href="../_static/explorer.css">
 <div class="explorer" id="explorer" role="group" aria-label="Explorer"
   data-classes="{classes}" data-teacher="{teacher}" data-student="{student}"></div>
 <noscript><p>The explorer, which stands here, needs JavaScript.</p></noscript>
