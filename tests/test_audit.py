@@ -148,6 +148,7 @@ def test_a_crash_in_the_middle_is_a_finding():
     assert "MemoryError: no more" in report.findings[0].message
 
 
+@pytest.mark.slow
 def test_the_size_of_an_epsilon_and_of_a_clip():
     for name, size in [
         ("adds_an_epsilon", 1e-8),

@@ -136,6 +136,7 @@ def test_the_worst_rows_of_earlier_searches_keep_the_promise(backend):
     assert not [(row, score) for row, score in scores if score.both > PROMISE]
 
 
+@pytest.mark.slow
 @each_dtype
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_row_is_found_that_breaks_the_promise(backend, dtype):
