@@ -137,4 +137,4 @@ $(VENV)/has-%: pyproject.toml constraints.txt | $(BIN)/python
 $(BIN)/python:
 	@echo "Making an environment in $(VENV) ..."
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) pip
+	$(INSTALL) --upgrade pip

@@ -82,6 +82,19 @@ def test_what_is_published_was_built_from_clean_by_a_run_and_passed_every_test(m
     assert (ROOT / ".ci" / "run").read_text().endswith("make check\n")
 
 
+def test_before_the_run_without_pins_nothing_pinned_is_installed():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "library.yml").read_text())["jobs"]
+    [run] = [step["run"] for step in jobs["newest"]["steps"] if "run" in step]
+    assert run.splitlines()[0] == ": > constraints.txt"
+    assert [step["run"] for step in jobs["links"]["steps"] if "run" in step] == ["make links"]
+    assert jobs["links"]["if"] == jobs["newest"]["if"]
+
+
+def test_a_new_environment_has_a_pip_that_knows_groups_whatever_the_pins_are(made):
+    (made / ".venv" / "bin" / "python").unlink()
+    assert re.search(r"pip install .* --upgrade pip$", commands(made, "test"), re.MULTILINE)
+
+
 @pytest.mark.parametrize("target", ["test", "executed-book", "notebooks", "lab"])
 def test_what_is_compared_with_stored_outputs_is_computed_by_numpy(made, target):
     rules = commands(made, "--print-data-base", target)
