@@ -87,8 +87,8 @@ torch: $(BIN)/python
 	$(INSTALL) --editable ".[torch]"
 
 lab: $(VENV)/has-lab
-	$(BIN)/jupyter lab --notebook-dir notebooks --LabApp.app_settings_dir=tools/jupyterlab \
-	    --LabApp.default_url=/lab/tree/01_softmax_and_temperature.ipynb
+	$(BIN)/jupyter lab --LabApp.app_settings_dir=tools/jupyterlab \
+	    --LabApp.default_url=/lab/tree/notebooks/README.md
 
 serve: book
 	$(BIN)/python -m http.server --bind localhost --directory $(SITE) 8000

@@ -1,5 +1,6 @@
 """A changed library is never published with old numbers; only chapters that can run are run."""
 
+import json
 import os
 import re
 import shutil
@@ -146,6 +147,16 @@ def test_a_changed_version_is_installed(made, file):
     assert "--group" not in commands(made, "book", "test")
     os.utime(made / file, (2**32, 2**32))
     assert "--group book" in commands(made, "book", "test")
+
+
+def test_jupyterlab_opens_a_page_that_there_is_as_it_is_read(made):
+    [settings] = re.findall(r"app_settings_dir=(\S+)", commands(made, "lab"))
+    [page] = re.findall(r"default_url=/lab/tree/(\S+)", commands(made, "lab"))
+    assert (ROOT / page).suffix == ".md"
+    assert (ROOT / page).is_file()
+    overrides = json.loads((ROOT / settings / "overrides.json").read_text())
+    viewers = overrides["@jupyterlab/docmanager-extension:plugin"]["defaultViewers"]
+    assert viewers == {"markdown": "Markdown Preview"}
 
 
 def test_the_chapter_for_pytorch_is_run_only_where_it_is_installed(made):

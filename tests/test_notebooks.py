@@ -124,6 +124,15 @@ def test_every_fold_is_named(path):
     assert [c.source for c in folded if not names <= c.metadata.get("mystnb", {}).keys()] == []
 
 
+def test_the_page_that_make_lab_opens_lists_the_chapters_by_their_titles():
+    page = (ROOT / "notebooks" / "README.md").read_text()
+    listed = re.findall(r"^(\d+)\. \[(.*?)\]\((.*?)\)", page, re.MULTILINE)
+    titles = [read(path).cells[0].source.splitlines()[0].removeprefix("# ") for path in NOTEBOOKS]
+    names = [path.name for path in NOTEBOOKS]
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    assert listed == list(zip(numbers, titles, names, strict=True))
+
+
 def test_chapters_are_numbered_as_their_files_are():
     listed = [int(n) for n in re.findall(r"file: notebooks/(\d+)_", "\n".join(TOC))]
     assert listed == list(range(1, len(listed) + 1))
