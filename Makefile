@@ -86,7 +86,9 @@ links: $(VENV)/has-book
 torch: $(BIN)/python
 	$(INSTALL) --editable ".[torch]"
 
+# JupyterLab hides the figures of a notebook that it does not trust, for an SVG may hold a script.
 lab: $(VENV)/has-lab
+	$(BIN)/jupyter trust notebooks/*.ipynb > /dev/null
 	$(BIN)/jupyter lab --LabApp.app_settings_dir=tools/jupyterlab \
 	    --LabApp.default_url=/lab/tree/notebooks/README.md
 

@@ -123,6 +123,35 @@ def test_a_changed_library_fails_with_the_numbers_that_are_stored(tmp_path):
     assert compared(tmp_path) == (1, True)
 
 
+@pytest.mark.slow
+def test_figures_are_not_compared(tmp_path):
+    """Those of rounding errors would fail on another processor."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    stored = nbformat.v4.new_output(
+        "execute_result",
+        {
+            "image/svg+xml": '<svg><path d="M 0 0 L 0.333333 1"/></svg>',
+            "text/plain": "<IPython.core.display.SVG object>",
+        },
+        execution_count=1,
+    )
+    cell = nbformat.v4.new_code_cell(
+        "from IPython.display import SVG\n"
+        """SVG('<svg><path d="M 0 0 L 0.333334 1"/></svg>')""",
+        execution_count=1,
+        outputs=[stored],
+    )
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "chapter.ipynb")
+    assert compared(tmp_path) == (1, True)
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    assert compared(tmp_path) == (0, False)
+
+
+def test_the_chapters_are_trusted_before_jupyterlab_opens(made):
+    run = commands(made, "lab")
+    assert run.index("jupyter trust notebooks/*.ipynb") < run.index("jupyter lab")
+
+
 def compared(folder):
     """Run a chapter with the library beside it; return the status and whether a cell differs."""
     run = subprocess.run(

@@ -1,6 +1,9 @@
 """The style of the book's figures."""
 
 import io
+import re
+import subprocess
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -98,3 +101,61 @@ def test_the_color_cycle_is_petroffs_for_ten_classes(styled):
     colors = plt.rcParams["axes.prop_cycle"].by_key()["color"]
     assert colors == plt.style.library["petroff10"]["axes.prop_cycle"].by_key()["color"]
     assert len(colors) == 10
+
+
+FIGURE = """
+import sys
+import matplotlib.pyplot as plt
+from kd_notes._book.plotting import use_book_style
+{notebook}
+use_book_style()
+figure, axes = plt.subplots()
+axes.plot([0, 1], [1, 2], "o")
+axes.imshow([[0, 1], [1, 0]])
+{show}
+"""
+
+
+def run(**parts):
+    """Draw a figure in a new process, and return what it prints."""
+    command = [sys.executable, "-c", FIGURE.format(**parts)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def drawn_in_a_notebook():
+    return run(
+        notebook="from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "plt.switch_backend('module://matplotlib_inline.backend_inline')",
+        show="formats, _ = shell.display_formatter.format(figure)\n"
+        "assert sorted(formats) == ['image/svg+xml', 'text/plain']\n"
+        "print(formats['image/svg+xml'])",
+    )
+
+
+@pytest.fixture(scope="module")
+def svg():
+    return drawn_in_a_notebook()
+
+
+def test_the_same_figure_is_the_same_file(svg):
+    assert svg == drawn_in_a_notebook()
+
+
+def test_a_figure_names_no_date_and_no_version(svg):
+    assert "<metadata>" not in svg
+
+
+def test_letters_need_no_font(svg):
+    assert "<text" not in svg
+    assert '<use xlink:href="#NotesSans-' in svg
+
+
+def test_the_pixels_of_an_image_are_kept_and_stay_sharp(svg):
+    [image] = re.findall("<image .*?/>", svg, re.DOTALL)
+    assert 'width="2" height="2"' in image
+    assert "image-rendering:pixelated" in image
+
+
+def test_a_script_that_draws_needs_no_ipython():
+    run(notebook="", show="assert 'IPython' not in sys.modules")
