@@ -5,6 +5,7 @@ none, so these tests see to it that they are there.
 """
 
 import ast
+import gzip
 import re
 
 import pytest
@@ -122,6 +123,18 @@ def test_every_fold_is_named(path):
     folded = [c for c in code_cells(path) if "hide-input" in c.metadata.get("tags", [])]
     names = {"code_prompt_show", "code_prompt_hide"}
     assert [c.source for c in folded if not names <= c.metadata.get("mystnb", {}).keys()] == []
+
+
+@each_notebook
+def test_every_figure_is_svg_and_compressed_below_50_kilobytes(path):
+    """As bitmaps the figures weighed 50 kB on average, and the heaviest 130."""
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            for kind, image in output.get("data", {}).items():
+                if kind.startswith("image/"):
+                    name = cell.metadata["mystnb"]["figure"]["name"]
+                    assert kind == "image/svg+xml", name
+                    assert len(gzip.compress(image.encode())) < 50_000, name
 
 
 def test_the_page_that_make_lab_opens_lists_the_chapters_by_their_titles():

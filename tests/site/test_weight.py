@@ -22,10 +22,11 @@ def test_the_site_without_mathjax_and_pdf_is_below_14_megabytes():
 
 
 @pytest.mark.parametrize("name", PAGES + OTHERS)
-def test_a_page_and_its_pictures_are_below_1_megabyte(name):
+def test_a_page_and_its_pictures_are_below_1_megabyte_and_200_kilobytes_compressed(name):
     sources = {tag["src"] for tag in checks.parsed(SITE / name).select("[src]")}
     own = {checks.target(SITE / name, source) for source in sources if "_images/" in source}
     assert size({SITE / name, *own}) < MB
+    assert sum(len(gzip.compress(file.read_bytes())) for file in {SITE / name, *own}) < 200_000
 
 
 def test_the_first_visit_weighs_less_than_900_kilobytes_compressed(visit):
