@@ -13,7 +13,7 @@ from matplotlib.colors import same_color, to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from kd_notes._book import plotting
-from kd_notes._book.plotting import INK, use_book_style
+from kd_notes._book.plotting import COLORS, INK, use_book_style
 
 
 @pytest.fixture(autouse=True)
@@ -30,10 +30,11 @@ def relative_luminance(color):
     return linear @ [0.2126, 0.7152, 0.0722]
 
 
-@pytest.mark.parametrize("page", ["#ffffff", "#121212"])
-def test_ink_has_enough_contrast_on_a_light_and_on_a_dark_page(page):
-    darker, lighter = sorted([relative_luminance(INK), relative_luminance(page)])
-    assert (lighter + 0.05) / (darker + 0.05) >= 4
+@pytest.mark.parametrize("page", ["#fefdfa", "#191918"])
+@pytest.mark.parametrize(("color", "least"), [(INK, 3.8), *((color, 3) for color in COLORS)])
+def test_a_color_has_enough_contrast_on_a_light_and_on_a_dark_page(color, least, page):
+    darker, lighter = sorted([relative_luminance(color), relative_luminance(page)])
+    assert (lighter + 0.05) / (darker + 0.05) >= least
 
 
 @pytest.fixture
@@ -97,10 +98,14 @@ def test_text_has_the_typeface_of_the_captions_and_formulas_that_of_the_pages(st
     figure.canvas.draw()  # would warn if a glyph were missing
 
 
-def test_the_color_cycle_is_petroffs_for_ten_classes(styled):
+def test_the_color_cycle_is_petroffs_mixed_with_black_or_white(styled):
     colors = plt.rcParams["axes.prop_cycle"].by_key()["color"]
-    assert colors == plt.style.library["petroff10"]["axes.prop_cycle"].by_key()["color"]
-    assert len(colors) == 10
+    petroffs = plt.style.library["petroff10"]["axes.prop_cycle"].by_key()["color"]
+    for color, petroff in zip(colors, petroffs, strict=True):
+        change = np.subtract(to_rgb(color), to_rgb(petroff))
+        room = np.subtract(change.sum() > 0, to_rgb(petroff))  # to white, or to black
+        share = change @ room / (room @ room)
+        np.testing.assert_allclose(change, share * room, rtol=0, atol=0.5 / 255 + 1e-9)
 
 
 FIGURE = """

@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from cycler import cycler
 from matplotlib import font_manager
 
 # A gray with enough contrast on a white and on a dark page: figures have no background.
 INK = "#757575"
+
+# Petroff's ten colors, distinct under the common forms of color blindness; those too light for a
+# white page or too dark for a dark one are mixed with black or white, until the contrast is 3.
+COLORS = ["#3f90da", "#c7840b", "#c12c10", "#879593", "#8f41bd"]
+COLORS += ["#a96b59", "#e76300", "#9d925f", "#717581", "#689b9d"]
 
 # The typeface of the captions. Formulas are set in Computer Modern, as on the pages.
 _FONT = Path(__file__).parent / "fonts" / "NotesSans-Regular.ttf"
@@ -21,6 +27,7 @@ _STYLE: dict[str, Any] = {
     "figure.constrained_layout.use": True,
     "axes.facecolor": "none",
     "axes.edgecolor": INK,
+    "axes.prop_cycle": cycler(color=COLORS),
     "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -43,12 +50,11 @@ _NO_METADATA = dict.fromkeys(["Creator", "Date", "Format", "Type"])
 def use_book_style() -> None:
     """Set the style of all figures that follow.
 
-    Petroff chose its ten colors, `C0` to `C9`, to be distinct under the common forms of
-    color blindness. Class k of the digits is always drawn in `Ck`. A notebook shows SVG, which is
-    the same file whenever the same figure is drawn.
+    Class k of the digits is always drawn in `Ck`. A notebook shows SVG, which is the same file
+    whenever the same figure is drawn.
     """
     font_manager.fontManager.addfont(_FONT)
-    plt.style.use(["petroff10", _STYLE])
+    plt.style.use(_STYLE)
     if "inline" in plt.get_backend():  # a notebook's, which has two names
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
