@@ -126,6 +126,25 @@ def test_every_fold_is_named(path):
 
 
 @each_notebook
+def test_what_the_book_folds_is_hidden_in_jupyterlab(path):
+    """In a solution, what the code prints is hidden too."""
+    wrong, in_solution = [], False
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            in_solution = ("{solution-end}" not in cell.source) and (
+                in_solution or "{solution-start}" in cell.source
+            )
+        elif cell.cell_type == "code":
+            hidden = cell.metadata.get("jupyter", {})
+            is_folded = in_solution or "hide-input" in cell.metadata.get("tags", [])
+            if hidden.get("source_hidden", False) != is_folded or (
+                hidden.get("outputs_hidden", False) != (in_solution and bool(cell.outputs))
+            ):
+                wrong.append(cell.source)
+    assert wrong == []
+
+
+@each_notebook
 def test_every_figure_is_svg_and_compressed_below_50_kilobytes(path):
     """As bitmaps the figures weighed 50 kB on average, and the heaviest 130."""
     for cell in code_cells(path):
