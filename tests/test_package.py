@@ -6,12 +6,16 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import kd_notes
 from kd_notes import divergences
+
+ROOT = Path(__file__).parents[1]
 
 OPTIONS = "divergence='forward_kl', teacher_temperature=None, scaled=True"
 TOPK_OPTIONS = "temperature=1.0, *, tail='bucket', teacher_log_normalizer=None, scaled=True"
@@ -130,9 +134,8 @@ def test_docstring_begins_with_one_sentence_that_the_api_page_does_not_cut(name)
 
 def test_import_loads_numpy_and_nothing_else_heavy():
     code = "import sys, kd_notes; print(*sorted({name.split('.')[0] for name in sys.modules}))"
-    root = Path(kd_notes.__file__).parents[1]
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     loaded = set(run.stdout.split())
     assert {"kd_notes", "numpy"} <= loaded
@@ -152,3 +155,13 @@ def test_import_loads_numpy_and_nothing_else_heavy():
 
 def test_package_is_marked_as_typed():
     assert Path(kd_notes.__file__).with_name("py.typed").exists()
+
+
+def test_the_versions_of_python_that_are_promised_are_those_that_ci_tries():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "library.yml").read_text())
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == promised
+    assert project["requires-python"] == f">={promised[0]}"
+    for file in ["README.md", "book/intro.md", "CHANGELOG.md"]:
+        assert f"Python {promised[0]} to {promised[-1]}" in (ROOT / file).read_text()
