@@ -102,7 +102,7 @@ CASES = {
 
 @pytest.mark.filterwarnings(
     "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
-    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
+    "ignore:`torch.jit.script",
 )
 @pytest.mark.parametrize(("compiler", "loss"), CASES.values(), ids=CASES)
 def test_steps_in_bfloat16_are_those_of_float64(compiler, loss):

@@ -479,7 +479,7 @@ def test_autocast_lowers_nothing(pair, labels):
 # itself calls deprecated.
 traces = pytest.mark.filterwarnings(
     "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
-    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
+    "ignore:`torch.jit.script",
 )
 
 

@@ -15,7 +15,7 @@ DIVERGENCES = ["forward_kl", "reverse_kl", "jeffreys", JensenShannon(0.3), SkewK
 of_divergences = pytest.mark.parametrize("divergence", DIVERGENCES, ids=str)
 # What PyTorch itself warns of when it computes forward derivatives.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script` is deprecated:DeprecationWarning",
+    "ignore:`torch.jit.script",
 )
 
 

@@ -74,7 +74,7 @@ def test_its_gradients_are_derivatives_of_every_order(shape, scaled, divergence,
 
 
 @of_smooth
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")
 def test_forward_mode_goes_through_both_temperatures(divergence, pair):
     def loss(z, tau, own):
         return kd_loss(z, pair[1], tau, teacher_temperature=own, divergence=divergence)

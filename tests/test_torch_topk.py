@@ -203,7 +203,7 @@ def test_what_is_no_teacher_is_refused(bad, error, message):
 
 
 @pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script` is deprecated:DeprecationWarning",
+    "ignore:`torch.jit.script",
     "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
 )
 def test_it_goes_through_transforms(rng):

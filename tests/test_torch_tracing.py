@@ -15,7 +15,7 @@ from kd_notes.torch import KnowledgeDistillationLoss, kd_loss, topk_kd_loss  # n
 
 # What PyTorch itself warns of when it traces.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
+    "ignore:`torch.jit.script",
     "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
 )
 

@@ -229,7 +229,7 @@ def test_the_hard_term_is_not_rounded_away_where_the_student_is_sure():
     torch.testing.assert_close(grad, torch.tensor([[-2 * tail, tail, tail]]), rtol=1e-6, atol=0)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")
 def test_labels_that_are_distributions_have_derivatives_too(batch):
     student, teacher, _ = batch
     labels = torch.softmax(teacher, -1)

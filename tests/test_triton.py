@@ -176,7 +176,7 @@ def test_what_the_kernel_does_not_serve_is_computed_by_pytorch(rng, calls):
 
 @pytest.mark.filterwarnings(
     "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
-    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",
+    "ignore:`torch.jit.script",
 )
 def test_a_compiled_graph_is_computed_by_pytorch(rng, calls):
     z, v = tensors(rng, 4, 50)
