@@ -95,6 +95,54 @@ def test_an_exported_module_has_a_backward_pass(divergence, strict, pair):
     assert_close(torch.autograd.grad(actual, list(exported.parameters())), expected_grads)
 
 
+class WithTemperatures(torch.nn.Module):
+    """The loss of logits and learned soft labels at learned temperatures, as it is exported."""
+
+    def __init__(self, **settings):
+        super().__init__()
+        learned = torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+        self.loss = KnowledgeDistillationLoss(learned, 0.5, **settings)
+
+    def forward(self, student, teacher, scores, mask, own):
+        loss = self.loss(student, teacher, torch.softmax(scores, -1), mask=mask)
+        pair, tau = (student[:2], teacher[:2]), self.loss.temperature
+        soft = kd_loss(*pair, tau, teacher_temperature=own, divergence=self.loss.divergence)
+        return loss + soft.sum()
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("divergence", ["forward_kl", "jensen_shannon"])
+def test_exported_temperatures_and_soft_labels_have_their_gradients(divergence, strict, pair):
+    model = WithTemperatures(divergence=divergence)
+    mask, own = torch.tensor([True, True, False, True]), torch.full((2,), 3.0, dtype=torch.float64)
+    inputs = [*pair, pair[0] + pair[1], mask, own]
+    exported = torch.export.export(model, tuple(inputs), strict=strict).module()
+    inputs = [pair[1] + 1, pair[0] * 3, pair[0] - pair[1], mask, own / 2]
+    inputs[0][2], inputs[1][2], inputs[1][0, 1] = math.nan, math.nan, -math.inf
+    results = []
+    for function in (exported, model):
+        leaves = [inputs[i].clone().requires_grad_() for i in (0, 2, 4)]
+        value = function(leaves[0], inputs[1], leaves[1], mask, leaves[2])
+        grads = torch.autograd.grad(value, [*leaves, *function.parameters()])
+        results.append([value, *grads])
+    assert all(x.isfinite().all() and x.any() for x in results[1])
+    assert_close(*results)
+
+
+def test_an_exported_top_k_loss_has_a_backward_pass(pair):
+    class TopK(torch.nn.Module):
+        def forward(self, student, values, indices):
+            return topk_kd_loss(student, values, indices)
+
+    top = pair[1].log_softmax(-1).topk(3)
+    exported = torch.export.export(TopK(), (pair[0], *top)).module()
+    slopes = []
+    for function in (exported, topk_kd_loss):
+        student = (pair[0] + 1).requires_grad_()
+        slopes.append(torch.autograd.grad(function(student, *top).sum(), student)[0])
+    assert_close(*slopes)
+
+
 @pytest.mark.parametrize("strict", [True, False])
 def test_the_batch_of_an_exported_module_may_be_dynamic(strict, pair):
     loss, labels = KnowledgeDistillationLoss(4, 0.5), torch.tensor([0, 1, -100, 4])

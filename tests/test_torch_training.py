@@ -224,6 +224,17 @@ def test_labels_that_are_distributions_have_derivatives_too(batch):
     assert torch.autograd.gradgradcheck(loss, inputs)
 
 
+def test_soft_labels_of_ignored_tokens_get_a_gradient_of_0(batch):
+    student, teacher, _ = batch
+    mask = torch.tensor([[True, False, True], [True, True, False]])
+    labels = torch.softmax(teacher, -1).requires_grad_()
+    with torch.no_grad():
+        student[0, 1] = NAN
+    KnowledgeDistillationLoss(2, 0.5)(student, teacher, labels, mask=mask).backward()
+    assert not labels.grad[~mask].any()
+    assert labels.grad[mask].all()
+
+
 # Settings
 
 

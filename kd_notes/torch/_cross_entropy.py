@@ -42,8 +42,9 @@ class CrossEntropy(NamedTuple):
         return result if labels is None else result * labels.sum(-1, keepdim=True)
 
     def slope_of_other(self, student: Tensor, labels: Tensor, kept: Tensor | None) -> Tensor:
-        """Return −log q."""
-        return -torch.log_softmax(student, -1, dtype=wide(student.dtype))
+        """Return −log q, and 0 where labels are not kept."""
+        slope = -torch.log_softmax(student, -1, dtype=wide(student.dtype))
+        return slope if kept is None else slope.masked_fill(~kept.unsqueeze(-1), 0)
 
     def mixed_by_student(self, student: Tensor, labels: Tensor, u: Tensor) -> Tensor:
         """Return ∂(u · gradient)/∂labels."""

@@ -206,7 +206,7 @@ class KnowledgeDistillationLoss(torch.nn.Module):
         require_labels(labels, student.shape[-1], are_indices, kept)
         if are_indices and kept is not None:
             labels = labels.masked_fill(~kept, 0)
-        return row_loss(student, labels, kept, CrossEntropy(are_indices))
+        return row_loss(student, labels, kept, CrossEntropy(are_indices), is_fixed=are_indices)
 
     def _formula(self) -> SoftFormula | TensorTemperatures:
         return checked_formula(

@@ -38,20 +38,44 @@ class RowFormula(Protocol):
         """Return ∂(gradient for the student)/∂other times rows u."""
 
 
-def row_loss(student: Tensor, other: Tensor, kept: Tensor | None, formula: RowFormula) -> Tensor:
+def row_loss(
+    student: Tensor, other: Tensor, kept: Tensor | None, formula: RowFormula, is_fixed: bool
+) -> Tensor:
     """Return the loss of each row `(...)`, in float32 or wider, and 0 for rows not kept.
 
-    Nothing that such a row holds, not even nan, reaches a derivative.
+    Nothing that such a row holds, not even nan, reaches a derivative. The other input gets no
+    gradient if it is fixed.
     """
-    return loss_and_slope(student, other, kept, formula)[0]
+    loss, slope = loss_and_slope(student, other.detach() if is_fixed else other, kept, formula)
+    if not torch.compiler.is_exporting():
+        return loss
+    loss = loss + _zero_with_slope(student, slope)
+    if is_fixed:
+        return loss
+    slope_of_other = formula.slope_of_other(student.detach(), other.detach(), kept)
+    return loss + _zero_with_slope(other, slope_of_other)
+
+
+def _zero_with_slope(rows: Tensor, slope: Tensor) -> Tensor:
+    """Return 0 for each row, with a gradient that is given, and of which none is infinite.
+
+    It stands for the backward pass in an exported graph, which has only the operations of a
+    forward pass.
+    """
+    zero = torch.where(rows.isfinite(), rows - rows.detach(), 0)
+    largest = torch.finfo(slope.dtype).max
+    return (slope.clamp(-largest, largest) * zero).sum(-1)
 
 
 def loss_and_slope(
     student: Tensor, other: Tensor, kept: Tensor | None, formula: RowFormula
 ) -> tuple[Tensor, Tensor]:
-    """Return the losses and their gradients, both of which can be differentiated."""
+    """Return the losses and their gradients, both of which can be differentiated.
+
+    In an exported graph they are constants.
+    """
     if torch.compiler.is_exporting():
-        return _exported(student, other, kept, formula)
+        return _RowLoss.forward(student.detach(), other.detach(), kept, formula)
     if formula.hessian_needs_other:
         other = savable(other)
     kept = kept if kept is None else savable(kept)
@@ -125,18 +149,6 @@ def _is_kept() -> bool:
     """Whether the graph that is going backward will be used again, or differentiated."""
     keeps = torch._C._autograd._get_current_graph_task_keep_graph  # as donated buffers ask
     return torch.is_grad_enabled() or bool(keeps())
-
-
-def _exported(
-    student: Tensor, other: Tensor, kept: Tensor | None, formula: RowFormula
-) -> tuple[Tensor, Tensor]:
-    """Return the same for an exported graph, which has only the operations of a forward pass.
-
-    A term that is 0, and whose derivative is the gradient, carries the first derivative.
-    """
-    loss, grad = _RowLoss.forward(student.detach(), other.detach(), kept, formula)
-    zero = torch.where(student.isfinite(), student - student.detach(), 0)
-    return loss + (grad * zero).sum(-1), grad
 
 
 class _EagerRowLoss(_RowLoss):

@@ -28,7 +28,7 @@ class SoftFormula(NamedTuple):
 
     def losses(self, student: Tensor, teacher: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return the loss of each row, 0 if it is not kept; the teacher gets no gradient."""
-        return row_loss(student, teacher.detach(), kept, self)
+        return row_loss(student, teacher, kept, self, is_fixed=True)
 
     def evaluate(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Return the losses, and Eq. 10 or the gradients of another divergence."""

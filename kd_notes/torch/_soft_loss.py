@@ -89,8 +89,9 @@ def kd_loss(
 
     Every derivative that PyTorch can ask for is there: of higher order, in forward mode, and
     under `torch.func.vmap`. (Forward mode inside forward mode is refused: PyTorch would take the
-    second derivative of any `autograd.Function` for 0.) Of a distributed tensor, every process
-    computes its own rows.
+    second derivative of any `autograd.Function` for 0.) A graph of `torch.export` has the first
+    derivatives alone: in a second one, these count as constants. Of a distributed tensor, every
+    process computes its own rows.
 
     Examples
     --------

@@ -59,7 +59,7 @@ class TensorTemperatures(NamedTuple):
             for (x, is_excluded), temperature in zip(pair, (tau, own), strict=True)
         )
         soft = SoftFormula(1.0, False, self.formula, 1.0)
-        loss = row_loss(student, teacher, kept, soft)
+        loss = row_loss(student, teacher, kept, soft, is_fixed=False)
         return loss * tau[..., 0] ** soft.power if self.scaled else loss
 
 
