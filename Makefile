@@ -3,6 +3,7 @@
 # make check   all that CI checks    make lint    style and types
 # make pdf     the whole book as one PDF, after `make book`; it needs Chromium
 # make torch   install PyTorch, so that what is written for it is tested and run too
+# make fast    install Numba, so that the compiled engine is tested too
 # make bench   speed, memory and accuracy beside SciPy, PyTorch and JAX; a trial: ROUNDS=1
 # make audit   what the distillation losses of other libraries compute
 PYTHON ?= python3
@@ -24,8 +25,8 @@ SELECT := -m "not slow" --ignore-glob "*_distilling_a_network.ipynb"
 # Each chapter is run by a new process, which would compile SymPy anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book executed-book pdf test coverage site-test lint check links torch lab serve bench
-.PHONY: wheel audit notebooks clean
+.PHONY: book executed-book pdf test coverage site-test lint check links torch fast lab serve
+.PHONY: bench wheel audit notebooks clean
 .DELETE_ON_ERROR:
 
 # The stored outputs have the digits of this engine. `make bench` and `make audit` choose theirs.
@@ -73,6 +74,7 @@ lint: $(VENV)/has-lint
 
 # One after the other: the site is built from clean, so that no old page hides a warning.
 check:
+	$(MAKE) fast
 	$(MAKE) lint
 	rm -rf _build
 	$(MAKE) executed-book
@@ -83,8 +85,8 @@ check:
 links: $(VENV)/has-book
 	$(BIN)/jupyter-book build . --builder linkcheck --path-output _build/links
 
-torch: $(BIN)/python
-	$(INSTALL) --editable ".[torch]"
+torch fast: $(BIN)/python
+	$(INSTALL) --editable ".[$@]"
 
 # JupyterLab hides the figures of a notebook that it does not trust, for an SVG may hold a script.
 lab: $(VENV)/has-lab
