@@ -1,4 +1,4 @@
-"""The engine of tests and chapters, their order, and what is left out for want of PyTorch."""
+"""The engine of tests and chapters, their order, and what is left out for want of PyTorch or Numba."""
 
 import os
 from importlib.util import find_spec
@@ -13,6 +13,8 @@ if find_spec("torch") is None:
         "notebooks/12_in_pytorch.ipynb",
         "tests/planted_torch_losses.py",
     ]
+if find_spec("numba") is None:
+    collect_ignore += ["kd_notes/_compiled.py", "kd_notes/_compiled_divergences.py"]
 if find_spec("triton") is None:
     collect_ignore += ["kd_notes/torch/_triton.py"]
 
