@@ -1,4 +1,4 @@
-"""The engine of tests and chapters, their order, and what is left out for want of PyTorch or Numba."""
+"""The engine of tests and chapters, their order, and what lacks PyTorch, Numba or Triton."""
 
 import os
 from importlib.util import find_spec
