@@ -8,8 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import weakref
-from collections import defaultdict
 from unittest import mock
 
 import numpy as np
@@ -30,7 +28,7 @@ from kd_notes._engine import _chosen
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402, N812
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from live_memory import LiveMemory  # noqa: E402
 
 import kd_notes.torch as kd_torch  # noqa: E402
 from kd_notes.divergences import (  # noqa: E402
@@ -728,28 +726,6 @@ def test_a_missing_pytorch_is_named_with_the_command_that_brings_it():
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "ImportError: kd_notes.torch needs PyTorch" in run.stderr
     assert 'pip install ".[torch]"' in run.stderr
-
-
-class LiveMemory(TorchDispatchMode):
-    """The largest number of bytes that the results of PyTorch's operations held at a time."""
-
-    def __init__(self):
-        super().__init__()
-        self.peak, self.sizes, self.held = 0, {}, defaultdict(set)
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, torch.Tensor):
-                self.hold(tensor)
-        return result
-
-    def hold(self, tensor):
-        storage = tensor.untyped_storage()
-        self.held[storage.data_ptr()].add(id(tensor))  # a view holds its base
-        self.sizes[storage.data_ptr()] = storage.nbytes()
-        self.peak = max(self.peak, sum(self.sizes[key] for key, by in self.held.items() if by))
-        weakref.finalize(tensor, self.held[storage.data_ptr()].discard, id(tensor))
 
 
 def test_extra_memory_on_another_device_is_a_few_blocks_beside_the_gradient(rng, monkeypatch):

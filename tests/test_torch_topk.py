@@ -7,6 +7,7 @@ from backends import MODES
 
 torch = pytest.importorskip("torch")
 
+from live_memory import LiveMemory  # noqa: E402
 from torch.autograd import gradcheck, gradgradcheck  # noqa: E402
 
 from kd_notes.torch import kd_loss, topk_kd_loss  # noqa: E402
@@ -137,6 +138,101 @@ def test_any_batch_shape_and_index_dtype(batch):
     assert slope(student, values, indices).shape == student.shape
 
 
+# What is not kept
+
+
+def padded(teacher):
+    """Return a teacher `(2, 2)` of whom two positions are padding, as they come, and the mask."""
+    values, indices, normalizer = (x.clone() for x in teacher)
+    mask = torch.tensor([[True, False], [False, True]])
+    values[0, 1], indices[0, 1], normalizer[0, 1] = math.nan, -1, math.nan
+    values[1, 0], indices[1, 0], normalizer[1, 0] = 0, 0, 0
+    return values, indices, normalizer, mask
+
+
+def with_nan(student, mask):
+    return student.masked_fill(~mask.unsqueeze(-1), math.nan)
+
+
+@each_tail
+@pytest.mark.parametrize("k", [2, 5])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_masked_tokens_are_as_if_they_were_not_there(dtype, k, tail, pair):
+    student, teacher = (x.to(dtype) for x in pair)
+    *masked, normalizer, mask = padded(top(teacher.double(), k))
+    options = {"tail": tail, "teacher_log_normalizer": normalizer, "mask": mask}
+    student = with_nan(student, mask).requires_grad_()
+    loss = topk_kd_loss(student, *masked, **options)
+    (grad,) = torch.autograd.grad(loss.sum(), student, create_graph=True)
+    kept = (x[mask] for x in (student.detach(), *masked))
+    options = {"tail": tail, "teacher_log_normalizer": normalizer[mask]}
+    (student_rows, *rows) = kept
+    torch.testing.assert_close(loss[mask], topk_kd_loss(student_rows, *rows, **options))
+    torch.testing.assert_close(grad[mask], slope(student_rows, *rows, **options))
+    assert not loss[~mask].any()
+    assert not grad[~mask].any()
+    (second,) = torch.autograd.grad(grad.square().sum(), student)
+    assert second[mask].isfinite().all()
+    assert not second[~mask].any()
+
+
+def test_log_probabilities_of_masked_tokens_may_sum_to_more_than_one(pair):
+    values, indices = pair[1].log_softmax(-1).topk(2)
+    values[0, 1] = 3.0
+    mask = torch.tensor([[True, False], [True, True]])
+    expected = topk_kd_loss(pair[0][mask], values[mask], indices[mask])
+    torch.testing.assert_close(topk_kd_loss(pair[0], values, indices, mask=mask)[mask], expected)
+    with pytest.raises(ValueError, match="at most 1"):
+        topk_kd_loss(pair[0], values, indices)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 1e3, INF])
+@each_tail
+def test_derivatives_with_masked_tokens(tail, temperature, pair):
+    *teacher, normalizer, mask = padded(top(pair[1], 3, temperature))
+    options = {"tail": tail, "teacher_log_normalizer": normalizer, "mask": mask}
+
+    def loss(rows):  # differences of nan are nan
+        z = with_nan(pair[0], mask).masked_scatter(mask.unsqueeze(-1), rows)
+        return topk_kd_loss(z, *teacher, temperature, scaled=temperature < INF, **options)
+
+    rows = pair[0][mask].requires_grad_()
+    tolerance = 1e-6 if temperature < INF else 1e-9
+    assert gradcheck(loss, rows, atol=tolerance)
+    assert gradgradcheck(loss, rows, atol=tolerance)
+
+
+@each_tail
+def test_a_mask_costs_no_copy_of_the_logits(tail, rng):
+    student, teacher = (torch.tensor(x) for x in rng.normal(size=(2, 2, 2, 10_000)))
+    peaks, student = [], student.requires_grad_()
+    for *rows, normalizer, mask in ((*top(teacher, 2), None), padded(top(teacher, 2))):
+        options = {"tail": tail, "teacher_log_normalizer": normalizer, "mask": mask}
+        with LiveMemory() as memory:
+            topk_kd_loss(student, *rows, **options).sum().backward()
+        peaks.append(memory.peak)
+    assert peaks[1] - peaks[0] < student.nbytes / 10
+
+
+def test_nothing_kept_gives_0_even_where_the_loss_is_infinite(pair):
+    mask = torch.zeros(2, 2, dtype=torch.bool)
+    student = torch.full_like(pair[0], -INF).requires_grad_()
+    rows = torch.full((2, 2, 3), INF, dtype=torch.float64), torch.full((2, 2, 3), 99)
+    loss = topk_kd_loss(student, *rows, INF, tail="renormalize", mask=mask)
+    (grad,) = torch.autograd.grad(loss.sum(), student)
+    assert not loss.any()
+    assert not grad.any()
+
+
+def test_the_mask_may_come_from_inference_mode(pair):
+    *teacher, normalizer, mask = padded(top(pair[1], 2))
+    options = {"teacher_log_normalizer": normalizer}
+    expected = slope(pair[0], *teacher, mask=mask, **options)
+    with torch.inference_mode():
+        mask = mask.clone()
+    assert torch.equal(slope(pair[0], *teacher, mask=mask, **options), expected)
+
+
 def test_all_classes_are_the_whole_loss(pair):
     values, indices, _ = top(pair[1], 5)
     loss = topk_kd_loss(pair[0], values, indices, 4.0)
@@ -163,6 +259,16 @@ def test_a_compiled_graph_is_whole_and_gives_the_same(tail, rng):
         torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
         expected = slope(student, values, indices, temperature, **options)
         torch.testing.assert_close(grad, expected, rtol=1e-2, atol=1e-5)
+    mask = torch.arange(4) != 2
+    for rows in (student, values, normalizer):
+        rows[2] = math.nan
+    indices[2] = -1
+    results = []
+    for function in (compiled, topk_kd_loss):
+        z = student.clone().requires_grad_()
+        loss = function(z, values, indices, temperature, mask=mask, **options)
+        results.append((loss, *torch.autograd.grad(loss.sum(), z)))
+    torch.testing.assert_close(*results, rtol=1e-2, atol=1e-5)
     with pytest.raises(RuntimeError, match="distinct within a row"):
         compiled(student, values, torch.zeros_like(indices), temperature, **options)
 
@@ -187,18 +293,22 @@ def test_a_student_learns_from_the_top_k(rng):
         ({"indices": torch.zeros(2)}, TypeError, "integers; got torch.float32"),
         ({"normalizer": 0.0}, TypeError, "teacher_log_normalizer must be a tensor .* got float"),
         ({"normalizer": torch.zeros(1)}, ValueError, r"the batch, \(\); got \(1,\)"),
+        ({"mask": torch.ones(())}, TypeError, "mask must be a tensor of bools.* torch.float32"),
+        ({"mask": torch.ones(1) > 0}, ValueError, r"mask must have shape \(\); got shape \(1,\)"),
         ({"student": torch.zeros(1, 4)}, ValueError, r"got shapes \(1, 4\), \(2,\) and \(2,\)"),
         ({"student": torch.tensor(0.0)}, ValueError, r"shape \(\.\.\., K\)"),
     ],
 )
 def test_what_is_no_teacher_is_refused(bad, error, message):
     student, values, indices = torch.zeros(4), torch.full((2,), -1.0), torch.tensor([1, 2])
-    good = {"student": student, "values": values, "indices": indices, "normalizer": None}
+    good = {"student": student, "values": values, "indices": indices}
+    good |= {"normalizer": None, "mask": None}
     given = good | bad
     with pytest.raises(error, match=message):
         topk_kd_loss(
             *(given["student"], given["values"], given["indices"]),
             teacher_log_normalizer=given["normalizer"],
+            mask=given["mask"],
         )
 
 
@@ -217,6 +327,10 @@ def test_it_goes_through_transforms(rng):
     (expected,) = torch.autograd.grad(loss(z, values, indices).sum(), z)
     each = torch.func.vmap(torch.func.grad(loss))(student, values, indices)
     torch.testing.assert_close(each, expected, rtol=1e-12, atol=1e-15)
+    mask = torch.tensor([True, True, False, True])
+    each = torch.func.vmap(torch.func.grad(lambda z, v, i, m: topk_kd_loss(z, v, i, mask=m)))
+    expected[2], indices[2] = 0, -1
+    torch.testing.assert_close(each(student, values, indices, mask), expected, rtol=1e-12, atol=0)
     row = student[0], values[0], indices[0]
     by_forward = torch.func.hessian(loss)(*row)
     by_reverse = torch.autograd.functional.hessian(lambda z: loss(z, *row[1:]), row[0])

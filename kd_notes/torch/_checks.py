@@ -135,7 +135,7 @@ def as_num_items(value: int | Tensor, reduction: str) -> int | Tensor:
 def require_top_k(
     student: Tensor, values: Tensor, indices: Tensor, log_normalizer: Tensor | None
 ) -> None:
-    """Refuse what is no teacher of k classes for the student's logits."""
+    """Refuse types and shapes that are no teacher of k classes for the student's logits."""
     named = {"student_logits": student, "teacher_values": values}
     if log_normalizer is not None:
         named["teacher_log_normalizer"] = log_normalizer
@@ -145,13 +145,16 @@ def require_top_k(
         got = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
         raise TypeError(f"teacher_indices must be a tensor of integers; got {got}")
     _require_shapes_of_top_k(student, values, indices)
-    batch, num_classes = student.shape[:-1], student.shape[-1]
+    batch = student.shape[:-1]
     if log_normalizer is not None and log_normalizer.shape != batch:
         raise ValueError(
             f"teacher_log_normalizer must have the shape of the batch, {tuple(batch)}; "
             f"got {tuple(log_normalizer.shape)}"
         )
-    indices = indices.long()  # a narrow dtype may not hold the number of classes
+
+
+def require_class_numbers(indices: Tensor, num_classes: int) -> None:
+    """Refuse rows of int64 that hold another number, or one twice."""
     is_inside = (indices >= 0) & (indices < num_classes)
     requirement = f"teacher_indices must be class numbers in 0..{num_classes - 1}"
     require_rows(is_inside.all(-1), requirement, indices)

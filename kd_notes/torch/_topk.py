@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +20,12 @@ from kd_notes._groups import (
     student_groups,
     teacher_groups,
 )
-from kd_notes.torch._checks import require_rows, require_top_k
+from kd_notes.torch._checks import (
+    require_class_numbers,
+    require_mask,
+    require_rows,
+    require_top_k,
+)
 from kd_notes.torch._distributed import row_by_row
 from kd_notes.torch._operations import OPERATIONS, wide
 from kd_notes.torch._row_loss import savable
@@ -37,6 +43,7 @@ def topk_kd_loss(
     tail: str = "bucket",
     teacher_log_normalizer: Tensor | None = None,
     scaled: bool = True,
+    mask: Tensor | None = None,
 ) -> Tensor:
     r"""Return the KD loss of a teacher of whom k classes are known, by default times temperature².
 
@@ -62,6 +69,10 @@ def topk_kd_loss(
         classes, which `"bucket"` needs; 0 if not given, as for log-probabilities at temperature 1.
     scaled
         Whether the loss is multiplied by temperature squared.
+    mask
+        A bool tensor `(...)`, True for what is kept. The loss of an example, or token, that is
+        not kept is 0, and so is its gradient. What it holds, even nan, or indices of -1, has no
+        influence.
 
     Returns
     -------
@@ -77,8 +88,8 @@ def topk_kd_loss(
         fail an assertion on the device.
     TypeError
         If logits, values or log-normalizer are not tensors of real floating-point numbers, the
-        indices are no tensor of integers, the temperature is not a real number, or `scaled` is
-        not a bool.
+        indices are no tensor of integers, the temperature is not a real number, `scaled` is
+        not a bool, or the mask no tensor of bools.
 
     Notes
     -----
@@ -105,10 +116,19 @@ def topk_kd_loss(
     tensor(39.2145, grad_fn=<...>)
     >>> torch.autograd.grad(loss, student)[0]
     tensor([-0.8618, -0.1166,  0.7153,  0.2631])
+
+    Padding is left out by a mask, and by what the sum is divided by:
+
+    >>> padding = torch.full((4,), torch.nan)
+    >>> students = torch.stack([student, padding])
+    >>> teachers = [torch.stack([x, x.new_full((2,), -1)]) for x in (log_p, indices)]
+    >>> mask = torch.tensor([True, False])
+    >>> bool(topk_kd_loss(students, *teachers, mask=mask).sum() / mask.sum() == loss)
+    True
     """
     compute = functools.partial(_losses, temperature=temperature, tail=tail, scaled=scaled)
     teacher = teacher_values, teacher_indices, teacher_log_normalizer
-    losses: Tensor = row_by_row(compute, student_logits, *teacher)
+    losses: Tensor = row_by_row(compute, student_logits, *teacher, mask)
     return losses
 
 
@@ -117,32 +137,74 @@ def _losses(
     teacher_values: Tensor,
     teacher_indices: Tensor,
     teacher_log_normalizer: Tensor | None,
+    mask: Tensor | None,
     *,
     temperature: float,
     tail: str,
     scaled: bool,
 ) -> Tensor:
     require_top_k(student_logits, teacher_values, teacher_indices, teacher_log_normalizer)
+    if mask is not None:
+        require_mask(mask, student_logits)
     temperature, scaled = as_temperature(temperature), as_flag("scaled", scaled)
     is_normalized = teacher_log_normalizer is not None
     classes = teacher_values.shape[-1], student_logits.shape[-1]
     bucket = has_bucket(tail, temperature, scaled, classes, is_normalized)
-    if teacher_log_normalizer is None:
-        teacher_log_normalizer = teacher_values.new_zeros(teacher_values.shape[:-1])
-    known = [teacher_values.detach(), teacher_log_normalizer.detach().unsqueeze(-1)]
-    dtype = wide(student_logits.dtype)
-    dtype = functools.reduce(torch.promote_types, [x.dtype for x in known], dtype)
-    values, normalizer = (x.to(dtype) for x in known)
-    info = torch.finfo(dtype)
+    left_out = None if mask is None else ~mask.unsqueeze(-1)
+    teacher = teacher_values, teacher_indices, teacher_log_normalizer
+    values, indices, normalizer, tolerance = _known(student_logits, *teacher, left_out)
+    info = torch.finfo(values.dtype)
     beta = bounded_inverse(temperature, info.tiny, info.max)
     mass = _log_mass(values, normalizer if bucket else None, beta)
-    tolerance = mass_tolerance(normalizer, any(x.dtype in HALVES for x in known))
     is_mass = ~(mass > tolerance).squeeze(-1)
     require_rows(is_mass, mass_requirement(is_normalized), mass.exp().squeeze(-1))
-    indices = savable(teacher_indices.long())
-    within = student_logits.gather(-1, indices).to(dtype)
-    rest = student_logits.scatter(-1, indices, -math.inf).to(dtype)
-    return _loss(within, rest, values, mass, tolerance, temperature, beta, scaled)
+    within, rest = _split(student_logits, indices, values.dtype, left_out)
+    loss = _loss(within, rest, values, mass, tolerance, temperature, beta, scaled)
+    return loss if left_out is None else loss.masked_fill(left_out.squeeze(-1), 0)
+
+
+class _Known(NamedTuple):
+    """What is known of the teacher, in the dtype of the result."""
+
+    values: Tensor  # (..., k)
+    indices: Tensor  # (..., k)
+    log_normalizer: Tensor  # (..., 1)
+    tolerance: Tensor  # (..., 1), of log P
+
+
+def _known(
+    student: Tensor,
+    values: Tensor,
+    indices: Tensor,
+    log_normalizer: Tensor | None,
+    left_out: Tensor | None,
+) -> _Known:
+    """Check the class numbers. A row that is left out gets a teacher of equal logits."""
+    if log_normalizer is None:
+        log_normalizer = values.new_zeros(values.shape[:-1])
+    known, indices = [values.detach(), log_normalizer.detach().unsqueeze(-1)], indices.long()
+    dtype = wide(student.dtype)
+    dtype = functools.reduce(torch.promote_types, [x.dtype for x in known], dtype)
+    values, normalizer = (x.to(dtype) for x in known)
+    k, num_classes = values.shape[-1], student.shape[-1]
+    if left_out is not None:
+        values = values.masked_fill(left_out, 0)
+        indices = torch.where(left_out, torch.arange(k, device=indices.device), indices)
+        normalizer = normalizer.masked_fill(left_out, math.log(num_classes))
+    require_class_numbers(indices, num_classes)
+    tolerance = mass_tolerance(normalizer, any(x.dtype in HALVES for x in known))
+    return _Known(values, savable(indices), normalizer, tolerance)
+
+
+def _split(
+    student: Tensor, indices: Tensor, dtype: torch.dtype, left_out: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the student's logits of the k classes, and all logits without these."""
+    within = student.gather(-1, indices).to(dtype)
+    rest = student.scatter(-1, indices, -math.inf).to(dtype)
+    if left_out is None:
+        return within, rest
+    return within.masked_fill(left_out, 0), rest.masked_fill_(left_out, 0)  # both are copies
 
 
 def _loss(
