@@ -173,14 +173,39 @@ def distributed_losses(rank, port, expected):
         assert_close(actual.full_tensor(), loss)
         values, indices = teacher.log_softmax(-1).topk(3)
         top = [distribute_tensor(x, mesh, [placement]) for x in (values, indices)]
-        actual = topk_kd_loss(parts[0], *top).full_tensor()
-        assert_close(actual, topk_kd_loss(student, values, indices))
+        mask = parts[2] != -100
+        actual = topk_kd_loss(parts[0], *top, mask=mask).full_tensor()
+        expected_losses = topk_kd_loss(student, values, indices, mask=labels != -100)
+        assert_close(actual, expected_losses)
         assert kd_loss(*parts[:2]).to_local().shape == (parts[0].to_local().shape[0],)
+        for own in (torch.arange(1.0, 6).double(), torch.tensor(2.0).double()):
+            compare_temperatures(own, mesh, placement, parts[0].detach(), parts[1])
     by_class = [distribute_tensor(x, mesh, [Shard(1)]) for x in (student, teacher)]
-    for pair in (by_class, [parts[0], teacher]):
+    for args in (by_class, [parts[0], teacher], [*parts[:2], torch.ones(5)]):
         with pytest.raises(ValueError, match="the same placements, which do not divide the clas"):
-            kd_loss(*pair)
+            kd_loss(*args)
     torch.distributed.destroy_process_group()
+
+
+def compare_temperatures(values, mesh, placement, student, teacher):
+    """Compare the gradients of both temperatures, one for all examples or one for each."""
+    from torch.distributed.tensor import Replicate, distribute_tensor
+
+    def loss(z, v, tau):
+        module = KnowledgeDistillationLoss(tau, 1)
+        return kd_loss(z, v, 2 * tau, teacher_temperature=tau).sum() + module(z, v)
+
+    tau = values.clone().requires_grad_()
+    loss(student.full_tensor(), teacher.full_tensor(), tau).backward()
+    if not values.ndim:
+        losses = kd_loss(student, teacher, values).full_tensor()
+        assert_close(losses, kd_loss(student.full_tensor(), teacher.full_tensor(), values))
+        placement = Replicate()
+    distributed = distribute_tensor(values, mesh, [placement]).requires_grad_()
+    loss(student, teacher, distributed).backward()
+    assert_close(distributed.grad.full_tensor(), tau.grad)
+    with pytest.raises(ValueError, match=r"temperature must be finite and greater than 0; got"):
+        KnowledgeDistillationLoss(distributed - 9, 1)
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="built without distribution")

@@ -257,6 +257,26 @@ def test_settings_are_checked_when_they_are_set():
     assert "temperature=4.0, alpha=0.5" in repr(loss)
 
 
+def test_temperatures_are_checked_against_each_other():
+    loss, own = KnowledgeDistillationLoss(2, 1, teacher_temperature=3), torch.tensor(3.0)
+    for temperature, message in [(math.inf, "must be finite"), (1e-320, "between")]:
+        with pytest.raises(ValueError, match=message):
+            loss.temperature = temperature
+    assert (loss.temperature, loss.teacher_temperature) == (2, 3)
+    loss.teacher_temperature = math.inf  # to infinity and back
+    loss.temperature = math.inf
+    for temperature, message in [(3, "must be finite"), (own, "finite if teacher_temp")]:
+        with pytest.raises(ValueError, match=message):
+            loss.teacher_temperature = temperature
+        with pytest.raises(ValueError, match=message):
+            KnowledgeDistillationLoss(math.inf, 1, teacher_temperature=temperature)
+    loss.temperature, loss.teacher_temperature = 2, own
+    with pytest.raises(ValueError, match="finite if teacher_temp"):
+        loss.temperature = math.inf
+    loss.teacher_temperature = None
+    loss.temperature = math.inf
+
+
 def test_a_module_with_other_settings_shows_them():
     loss = KnowledgeDistillationLoss(
         torch.nn.Parameter(torch.tensor(2.0)), 1, divergence="jeffreys", class_dim=1

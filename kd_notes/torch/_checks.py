@@ -188,6 +188,8 @@ def require_rows(
     described: Callable[[Tensor], object] = Tensor.tolist,
 ) -> None:
     """Refuse rows `(..., m)`, or numbers `(...)`, where a condition `(...)` does not hold."""
+    if hasattr(holds, "to_local"):  # each process checks its own
+        holds, rows = holds.to_local(), rows.to_local()  # type: ignore[attr-defined]
     is_mapped = not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(holds)
     while is_mapped and is_functorch_wrapped_tensor(holds):  # by `torch.func`
         holds = torch._C._functorch.get_unwrapped(holds)

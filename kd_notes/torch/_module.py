@@ -24,9 +24,7 @@ from kd_notes.torch._checks import (
 from kd_notes.torch._cross_entropy import CrossEntropy
 from kd_notes.torch._distributed import row_by_row
 from kd_notes.torch._row_loss import row_loss
-from kd_notes.torch._soft_formula import SoftFormula
 from kd_notes.torch._soft_loss import checked_formula
-from kd_notes.torch._tensor_temperature import TensorTemperatures
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -93,8 +91,10 @@ class KnowledgeDistillationLoss(torch.nn.Module):
     In a compiled graph, and on a device other than the CPU, an invalid label fails
     an assertion on the device instead: Python would have to wait for the device to read it.
 
-    Settings are attributes, which are checked when they are set. To change the temperature
-    in each step of a compiled graph, make it a tensor: a number is compiled into it.
+    Settings are attributes, which are checked when they are set, a temperature also beside the
+    other: to reach infinity, set the teacher's first, and on the way back the student's. To change
+    the temperature in each step of a compiled graph, make it a tensor: a number is compiled into
+    it.
 
     Examples
     --------
@@ -141,11 +141,15 @@ class KnowledgeDistillationLoss(torch.nn.Module):
         self.reduction = reduction
         self.ignore_index = ignore_index
         self.class_dim = class_dim
-        self._formula()
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Check a setting before it is stored."""
-        super().__setattr__(name, SETTINGS[name](value) if name in SETTINGS else value)
+        value = SETTINGS[name](value) if name in SETTINGS else value
+        if name == "temperature":
+            _require_pair(value, getattr(self, "teacher_temperature", None))
+        if name == "teacher_temperature":
+            _require_pair(self.temperature, value)
+        super().__setattr__(name, value)
 
     def forward(
         self,
@@ -175,18 +179,28 @@ class KnowledgeDistillationLoss(torch.nn.Module):
             labels = labels.movedim(self.class_dim, -1)
         if num_items is not None:
             num_items = as_num_items(num_items, self.reduction)
-        *rows, kept = row_by_row(self._rows, student, teacher, labels, mask)
+        temperatures = self.temperature, self.teacher_temperature
+        *rows, kept = row_by_row(self._rows, student, teacher, labels, mask, *temperatures)
         return LossTerms(*(_reduced(x, kept, self.reduction, num_items) for x in rows))
 
     def _rows(
-        self, student: Tensor, teacher: Tensor, labels: Tensor | None, mask: Tensor | None
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        labels: Tensor | None,
+        mask: Tensor | None,
+        temperature: float | Tensor,
+        teacher_temperature: float | Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         """Return each example's loss, its soft and its hard term, and whether it is kept."""
         are_indices = labels is not None and have_indices(labels, student)
         if labels is not None and are_indices:
             labels = labels.long()  # a narrow dtype may not hold the number of classes
         kept = self._kept(student, labels if are_indices else None, mask)
-        soft = self._formula().losses(student, teacher, kept) if self.alpha > 0 else None
+        soft = None
+        if self.alpha > 0:
+            settings = temperature, self.divergence, teacher_temperature, self.scaled
+            soft = checked_formula(*settings).losses(student, teacher, kept)
         hard = self._hard(student, labels, kept, are_indices) if self.alpha < 1 else None
         return mixture(self.alpha, hard, soft), soft, hard, kept
 
@@ -208,11 +222,6 @@ class KnowledgeDistillationLoss(torch.nn.Module):
             labels = labels.masked_fill(~kept, 0)
         return row_loss(student, labels, kept, CrossEntropy(are_indices), is_fixed=are_indices)
 
-    def _formula(self) -> SoftFormula | TensorTemperatures:
-        return checked_formula(
-            self.temperature, self.divergence, self.teacher_temperature, self.scaled
-        )
-
     def extra_repr(self) -> str:
         """Return the settings, as a printed model shows them, without those by default."""
         shown = {name: getattr(self, name) for name in SETTINGS}
@@ -220,6 +229,11 @@ class KnowledgeDistillationLoss(torch.nn.Module):
             if shown[name] == default:
                 del shown[name]
         return ", ".join(f"{name}={_described(value)}" for name, value in shown.items())
+
+
+def _require_pair(temperature: float | Tensor, teacher_temperature: float | Tensor | None) -> None:
+    """Refuse a teacher's temperature that the student's does not go with."""
+    checked_formula(temperature, "forward_kl", teacher_temperature, scaled=True)
 
 
 def _described(value: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from torch import Tensor
 
 from kd_notes._checks import as_flag, as_teacher_factor, as_temperature
@@ -91,7 +93,8 @@ def kd_loss(
     under `torch.func.vmap`. (Forward mode inside forward mode is refused: PyTorch would take the
     second derivative of any `autograd.Function` for 0.) A graph of `torch.export` has the first
     derivatives alone: in a second one, these count as constants. Of a distributed tensor, every
-    process computes its own rows.
+    process computes its own rows. Temperatures for each example are distributed as they are; a
+    single one that is not distributed gets, in each process, the gradient of that one's rows.
 
     Examples
     --------
@@ -121,9 +124,22 @@ def kd_loss(
     tensor(0.0295)
     """
     student, teacher = with_classes_last(student_logits, teacher_logits, class_dim)
-    formula = checked_formula(temperature, divergence, teacher_temperature, scaled)
-    losses: Tensor = row_by_row(formula.losses, student, teacher)
+    compute = functools.partial(_losses, divergence=divergence, scaled=scaled)
+    losses: Tensor = row_by_row(compute, student, teacher, temperature, teacher_temperature)
     return losses
+
+
+def _losses(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float | Tensor,
+    teacher_temperature: float | Tensor | None,
+    *,
+    divergence: str | Divergence,
+    scaled: bool,
+) -> Tensor:
+    formula = checked_formula(temperature, divergence, teacher_temperature, scaled)
+    return formula.losses(student, teacher)
 
 
 def checked_formula(
