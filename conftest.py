@@ -11,6 +11,7 @@ if find_spec("torch") is None:
     collect_ignore += [
         "kd_notes/torch",
         "notebooks/12_in_pytorch.ipynb",
+        "tests/live_memory.py",
         "tests/planted_torch_losses.py",
     ]
 if find_spec("numba") is None:

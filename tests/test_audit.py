@@ -162,6 +162,7 @@ def test_the_size_of_an_epsilon_and_of_a_clip():
         assert number == pytest.approx(size, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_message_has_the_digits_that_show_a_difference():
     def loss(student, teacher):  # a common shift changes the tenth digit
         shift = np.tanh(np.asarray(student).mean(axis=-1))
@@ -185,6 +186,7 @@ def test_a_factor_is_that_of_the_temperature_inside():
     assert any("16, is not a power" in f.message and "to the power 2" in f.message for f in found)
 
 
+@pytest.mark.slow
 def test_a_cast_says_whether_logits_or_values_are_rounded():
     for name, start in [
         ("rounds_its_student_to_float16", "It rounds float64 logits to float16"),
@@ -210,6 +212,7 @@ def test_a_negative_factor_is_one_defect_that_says_what_follows():
     assert "its factor is negative, so it is largest for equal networks" in found.message
 
 
+@pytest.mark.slow
 def test_what_is_a_divergence_of_nothing_is_asked_with_logits():
     report = audited("is_renyi_of_order_2")
     assert (report.takes, report.teacher_takes) == ("logits", "logits")
@@ -256,6 +259,7 @@ def test_a_loss_that_bends_within_the_step_of_the_differences_has_no_wrong_gradi
     assert report.gradient_power is None
 
 
+@pytest.mark.slow
 def test_the_weights_of_a_loss_with_labels():
     assert audited("is_right_with_labels").weights == Weights(
         pytest.approx(0.7), pytest.approx(0.3), pytest.approx(1), "teacher", True
