@@ -15,6 +15,10 @@ import numpy as np
 from kd_notes import kd_loss_and_grad
 from kd_notes._engine import _chosen
 
+# What PyTorch itself calls deprecated where it traces a function or computes in forward mode.
+OF_FUNCTIONS = "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning"
+OF_SCRIPTS = "ignore:`torch.jit.script"
+
 
 def by_torch(student, teacher, temperature, scaled=True, device="cpu", **options):
     import torch
@@ -109,10 +113,8 @@ def _no(*tensors):  # no mock object: `torch.compile` must be able to read it
 
 BACKENDS = {"numpy": by_numpy}
 ENGINES = {"numpy": nullcontext}
-MODES = [nullcontext]
 if find_spec("numba"):
     BACKENDS |= {"compiled": by_compiled, "compiled-rows": by_compiled_rows}
     ENGINES |= {"compiled": compiled, "compiled-rows": compiled_rows}
 if find_spec("torch"):
     BACKENDS |= {"torch": by_torch, "torch-branchless": by_torch_branchless}
-    MODES += [branchless]

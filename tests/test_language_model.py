@@ -9,6 +9,7 @@ import os
 import shutil
 
 import pytest
+from backends import OF_FUNCTIONS, OF_SCRIPTS
 
 torch = pytest.importorskip("torch")
 
@@ -113,8 +114,8 @@ CASES = {
 
 
 @pytest.mark.filterwarnings(
-    "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
-    "ignore:`torch.jit.script",
+    OF_FUNCTIONS,
+    OF_SCRIPTS,
 )
 @pytest.mark.parametrize(("compiler", "loss", "sent"), CASES.values(), ids=CASES)
 def test_steps_in_bfloat16_are_those_of_float64(compiler, loss, sent):

@@ -131,16 +131,15 @@ def test_what_the_book_folds_is_hidden_in_jupyterlab(path):
     wrong, in_solution = [], False
     for cell in read(path).cells:
         if cell.cell_type == "markdown":
-            in_solution = ("{solution-end}" not in cell.source) and (
-                in_solution or "{solution-start}" in cell.source
-            )
-        elif cell.cell_type == "code":
-            hidden = cell.metadata.get("jupyter", {})
-            is_folded = in_solution or "hide-input" in cell.metadata.get("tags", [])
-            if hidden.get("source_hidden", False) != is_folded or (
-                hidden.get("outputs_hidden", False) != (in_solution and bool(cell.outputs))
-            ):
-                wrong.append(cell.source)
+            starts, ends = (f"{{solution-{x}}}" in cell.source for x in ("start", "end"))
+            in_solution = (in_solution or starts) and not ends
+            continue
+        is_folded = in_solution or "hide-input" in cell.metadata.get("tags", [])
+        expected = {"source_hidden": True} if is_folded else {}
+        if in_solution and cell.outputs:
+            expected["outputs_hidden"] = True
+        if cell.metadata.get("jupyter", {}) != expected:
+            wrong.append(cell.source)
     assert wrong == []
 
 

@@ -12,7 +12,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from backends import MODES, branchless
+from backends import OF_FUNCTIONS, OF_SCRIPTS, branchless
 from chapters import ROOT
 from numpy.testing import assert_allclose, assert_array_equal
 from test_kernel import TEMPERATURES
@@ -53,13 +53,7 @@ PAIRS_OF_DTYPES = [*itertools.permutations([*HALVES, torch.float32, torch.float6
 each_temperature = pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 1e3, INF])
 each_scaled = pytest.mark.parametrize("scaled", [True, False])
 each_reduction = pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-
-
-@pytest.fixture(params=MODES, ids=["eager", "branchless"], autouse=True)
-def mode(request):
-    """Run every test twice: by the NumPy core, and as on another device."""
-    with request.param():
-        yield
+pytestmark = pytest.mark.usefixtures("mode")
 
 
 @pytest.fixture
@@ -476,8 +470,8 @@ def test_autocast_lowers_nothing(pair, labels):
 # torch.compile traces `torch.autograd.Function` and imports TorchScript by ways that PyTorch
 # itself calls deprecated.
 traces = pytest.mark.filterwarnings(
-    "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
-    "ignore:`torch.jit.script",
+    OF_FUNCTIONS,
+    OF_SCRIPTS,
 )
 
 

@@ -6,7 +6,6 @@ A class that one network alone excludes (−inf) is tested where the loss is fin
 import math
 
 import pytest
-from backends import MODES
 
 torch = pytest.importorskip("torch")
 
@@ -49,12 +48,7 @@ each_temperature = pytest.mark.parametrize("temperature", [4.0, *SLOW])
 each_scaled = pytest.mark.parametrize(
     "scaled", [True, pytest.param(False, marks=pytest.mark.slow)]
 )
-
-
-@pytest.fixture(params=MODES, ids=["eager", "branchless"], autouse=True)
-def mode(request):
-    with request.param():
-        yield
+pytestmark = pytest.mark.usefixtures("mode")
 
 
 @pytest.fixture

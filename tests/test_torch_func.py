@@ -1,7 +1,7 @@
 """`kd_notes.torch` under `torch.func`: derivatives of each example, forward mode, Hessians."""
 
 import pytest
-from backends import MODES
+from backends import OF_SCRIPTS
 
 torch = pytest.importorskip("torch")
 
@@ -13,16 +13,11 @@ from kd_notes.torch import KnowledgeDistillationLoss, kd_loss  # noqa: E402
 
 DIVERGENCES = ["forward_kl", "reverse_kl", "jeffreys", JensenShannon(0.3), SkewKL(), Alpha(2)]
 of_divergences = pytest.mark.parametrize("divergence", DIVERGENCES, ids=str)
-# What PyTorch itself warns of when it computes forward derivatives.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script",
-)
-
-
-@pytest.fixture(params=MODES, ids=["eager", "branchless"], autouse=True)
-def mode(request):
-    with request.param():
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("mode"),
+    # What PyTorch itself warns of when it computes forward derivatives.
+    pytest.mark.filterwarnings(OF_SCRIPTS),
+]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import math
 
 import mpmath
 import pytest
-from backends import MODES
+from backends import OF_FUNCTIONS, OF_SCRIPTS
 
 torch = pytest.importorskip("torch")
 
@@ -29,12 +29,7 @@ SMOOTH = [
     Alpha(0.5),
 ]
 of_smooth = pytest.mark.parametrize("divergence", SMOOTH, ids=str)
-
-
-@pytest.fixture(params=MODES, ids=["eager", "branchless"], autouse=True)
-def mode(request):
-    with request.param():
-        yield
+pytestmark = pytest.mark.usefixtures("mode")
 
 
 @pytest.fixture
@@ -74,7 +69,7 @@ def test_its_gradients_are_derivatives_of_every_order(shape, scaled, divergence,
 
 
 @of_smooth
-@pytest.mark.filterwarnings("ignore:`torch.jit.script")
+@pytest.mark.filterwarnings(OF_SCRIPTS)
 def test_forward_mode_goes_through_both_temperatures(divergence, pair):
     def loss(z, tau, own):
         return kd_loss(z, pair[1], tau, teacher_temperature=own, divergence=divergence)
@@ -197,9 +192,7 @@ def test_refused_are(options, error, message, pair):
         kd_loss(*pair, **options)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning"
-)
+@pytest.mark.filterwarnings(OF_FUNCTIONS)
 def test_it_compiles(pair):
     torch.compiler.reset()
     compiled = torch.compile(kd_loss, fullgraph=True, backend="aot_eager")

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from backends import MODES
+from backends import OF_FUNCTIONS, OF_SCRIPTS
 
 torch = pytest.importorskip("torch")
 
@@ -16,13 +16,7 @@ INF = math.inf
 each_tail = pytest.mark.parametrize("tail", ["bucket", "renormalize"])
 each_scaled = pytest.mark.parametrize("scaled", [True, False])
 HALVES = [torch.float16, torch.bfloat16]
-
-
-@pytest.fixture(params=MODES, ids=["eager", "branchless"], autouse=True)
-def mode(request):
-    """Run every test twice: by the NumPy core, and as on another device."""
-    with request.param():
-        yield
+pytestmark = pytest.mark.usefixtures("mode")
 
 
 @pytest.fixture
@@ -240,9 +234,7 @@ def test_all_classes_are_the_whole_loss(pair):
 
 
 # torch.compile traces `torch.autograd.Function` by a way that PyTorch itself calls deprecated.
-@pytest.mark.filterwarnings(
-    "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning"
-)
+@pytest.mark.filterwarnings(OF_FUNCTIONS)
 @each_tail
 def test_a_compiled_graph_is_whole_and_gives_the_same(tail, rng):
     student, teacher = (torch.tensor(x).bfloat16() for x in rng.normal(size=(2, 4, 50)))
@@ -313,8 +305,8 @@ def test_what_is_no_teacher_is_refused(bad, error, message):
 
 
 @pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script",
-    "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
+    OF_SCRIPTS,
+    OF_FUNCTIONS,
 )
 def test_it_goes_through_transforms(rng):
     student, teacher = (torch.tensor(x) for x in rng.normal(size=(2, 4, 7)))

@@ -4,6 +4,7 @@ import math
 import os
 
 import pytest
+from backends import OF_FUNCTIONS, OF_SCRIPTS
 
 torch = pytest.importorskip("torch")
 
@@ -15,8 +16,8 @@ from kd_notes.torch import KnowledgeDistillationLoss, kd_loss, topk_kd_loss  # n
 
 # What PyTorch itself warns of when it traces.
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script",
-    "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
+    OF_SCRIPTS,
+    OF_FUNCTIONS,
 )
 
 

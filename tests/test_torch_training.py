@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from backends import MODES
+from backends import OF_SCRIPTS
 
 torch = pytest.importorskip("torch")
 
@@ -14,12 +14,7 @@ from kd_notes.torch import KnowledgeDistillationLoss, kd_loss  # noqa: E402
 
 NAN = math.nan
 DIVERGENCES = ["forward_kl", "reverse_kl", JensenShannon(0.3), Alpha(2)]
-
-
-@pytest.fixture(params=MODES, ids=["eager", "branchless"], autouse=True)
-def mode(request):
-    with request.param():
-        yield
+pytestmark = pytest.mark.usefixtures("mode")
 
 
 @pytest.fixture
@@ -210,7 +205,7 @@ def test_the_hard_term_is_not_rounded_away_where_the_student_is_sure():
     torch.testing.assert_close(grad, torch.tensor([[-2 * tail, tail, tail]]), rtol=1e-6, atol=0)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script")
+@pytest.mark.filterwarnings(OF_SCRIPTS)
 def test_labels_that_are_distributions_have_derivatives_too(batch):
     student, teacher, _ = batch
     labels = torch.softmax(teacher, -1)

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from backends import by_triton, triton_on
+from backends import OF_FUNCTIONS, OF_SCRIPTS, by_triton, triton_on
 from families import FAMILIES, begin
 from numpy import inf, nan
 from rows import Row
@@ -175,8 +175,8 @@ def test_what_the_kernel_does_not_serve_is_computed_by_pytorch(rng, calls):
 
 
 @pytest.mark.filterwarnings(
-    "ignore:<class 'torch.autograd.function.Function'> should not:DeprecationWarning",
-    "ignore:`torch.jit.script",
+    OF_FUNCTIONS,
+    OF_SCRIPTS,
 )
 def test_a_compiled_graph_is_computed_by_pytorch(rng, calls):
     z, v = tensors(rng, 4, 50)
