@@ -20,7 +20,15 @@ def labels(page):
     return set(re.findall(r"^\(([\w-]+)\)=$", markdown(page), re.MULTILINE))
 
 
-LABELS = {label for page in [*NOTEBOOKS, *(ROOT / "book").glob("*.md")] for label in labels(page)}
+def boxes(page):
+    """The propositions and remarks of a page: what each is called, by its name for links."""
+    found = re.findall(r"\{admonition\} (\w+ \d+) .*\n:class: .*\n:name: (.*)", markdown(page))
+    return {name: title for title, name in found}
+
+
+PAGES = [*NOTEBOOKS, *(ROOT / "book").glob("*.md")]
+BOXES = {name: title for path in NOTEBOOKS for name, title in boxes(path).items()}
+LABELS = {label for page in PAGES for label in labels(page)}
 
 
 def rows():
@@ -64,9 +72,21 @@ def test_the_index_leads_to_every_section_that_is_named_for_what_it_proves():
 
 def test_no_equation_remark_or_proposition_is_missing():
     equations = {f"Eq. {number}" for number in range(1, 14)}
-    remarks = {f"Remark {number}" for number in range(1, 5)}
-    propositions = {f"Proposition {number}" for number in range(1, 25)}
-    assert equations | remarks | propositions <= {row[0] for row in rows()}
+    linked = {f"[{title}]({name})" for name, title in BOXES.items()}
+    assert equations | linked <= {row[0] for row in rows()}
+
+
+@pytest.mark.parametrize(("kind", "count"), [("Remark", 4), ("Proposition", 24)])
+def test_propositions_and_remarks_are_numbered_in_the_order_of_the_book(kind, count):
+    titles = [title for title in BOXES.values() if title.startswith(kind)]
+    assert titles == [f"{kind} {number}" for number in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_link_to_a_proposition_or_remark_says_its_number(page):
+    links = re.findall(r"\[([^\]]*)\]\(((?:prop|remark)-[\w-]+)\)", markdown(page))
+    for text, name in links:
+        assert re.findall(r"\d+", text) in ([], BOXES[name].split()[1:])
 
 
 def test_the_api_page_documents_every_public_name():

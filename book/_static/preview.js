@@ -1,4 +1,5 @@
-// A link to an equation, a figure, a paper or an exercise shows it where the pointer rests.
+// A link to an equation, a proposition, a figure, a paper or an exercise shows it where the pointer
+// rests.
 const SHOWN = 'div.math, figure, div.citation, div.admonition'
 const DELAY = 250
 const pages = new Map([[location.pathname, document]])

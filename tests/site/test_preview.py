@@ -8,6 +8,7 @@ SAME_PAGE = "main a.reference[href^='#equation-']"
 OTHER_PAGE = "main a.reference[href*='html#equation-']"
 CITATION = "a.reference[href*='references.html#']"
 FIGURE = "a.reference[href*='08_every_divergence.html#fig-pull']"
+PROPOSITION = "a.reference[href*='06_every_temperature.html#prop-sharp-sandwich']"
 CHAPTER = "notebooks/06_every_temperature.html"
 
 
@@ -24,6 +25,7 @@ def hover(page, selector):
         ("notebooks/07_distillation_as_regularization.html", OTHER_PAGE, "mjx-container svg"),
         (CHAPTER, CITATION, "p"),
         ("book/questions.html", FIGURE, "img"),
+        ("book/equations.html", PROPOSITION, "mjx-container svg"),
     ],
 )
 def test_a_link_shows_what_it_leads_to(visit, name, link, content):
