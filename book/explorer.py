@@ -1,10 +1,11 @@
-"""The first things on the Welcome page: what happens in distillation, as a picture and to drag.
+"""The first things on the Welcome page: what happens in distillation, to drag and as a picture.
 
 Both show one example, a teacher that takes a cat for a cat and a student that takes it for a dog.
-The picture and what is said below it are made here, from the numbers of `kd_notes`; the explorer
-computes in the reader's browser (`_static/explorer.js`).
+The picture and what is said below it are made here, from the numbers of `kd_notes`; so are the
+controls of the explorer, which draws and computes in the reader's browser (`_static/explorer.js`).
 """
 
+import json
 from string import Template
 
 from IPython.display import HTML
@@ -49,11 +50,45 @@ BAR = """
   <rect class="{network}" x="230" y="{top}" width="{width:.1f}" height="11"/>
   <text x="{end:.1f}" y="{y}">{p:.2f}</text>"""
 
-EXPLORER = """\
-<div class="explorer" id="explorer" role="group" aria-label="Explorer"
-  data-classes="{classes}" data-teacher="{teacher}" data-student="{student}"></div>
+EXPLORER = Template("""\
+<div class="explorer" id="explorer" role="group" aria-label="Explorer" hidden
+  data-example='$example'>
+  <div class="explorer-temperature"><label for="explorer-tau">Temperature</label>
+    <input type="range" id="explorer-tau"><output for="explorer-tau"></output></div>
+  <div class="explorer-panels">
+    <div class="explorer-names" aria-hidden="true">$names</div>
+    <div class="explorer-logits"><p><strong>Logits</strong><br>drag the bars</p>
+      <svg role="group"></svg></div>
+    <div class="explorer-names again" aria-hidden="true">$names</div>
+    <div class="explorer-probabilities"><p><strong>Probabilities</strong><br>softmax(z/τ)</p>
+      <svg role="img"></svg></div>
+    <div class="explorer-gradient"><p><strong>Gradient</strong><br>with respect to zˢ</p>
+      <svg role="img"></svg></div></div>
+  <p><span class="key teacher"></span> teacher <span class="key student"></span> student
+    <span class="key at-limit"></span> limit at τ = ∞</p>
+  <div class="explorer-buttons">
+    <button name="agree">They agree</button>
+    <button name="shifted">Shifted by 3</button>
+    <button name="sure">A sure teacher</button>
+    <span>All student’s logits
+      <button name="lower" aria-label="Lower all of the student’s logits by 1">−1</button>
+      <button name="raise" aria-label="Raise all of the student’s logits by 1">+1</button></span>
+    <button name="reset">Reset</button></div>
+  <div class="explorer-loss"><div>
+    <label>Divergence <select><option value="forward_kl">forward KL</option>
+      <option value="reverse_kl">reverse KL</option>
+      <option value="jensen_shannon">Jensen–Shannon, β = 0.5</option></select></label>
+    <label><input type="checkbox" role="switch"> times τ²</label>
+    <p><span class="key loss"></span> <span class="symbol"></span> = <b class="shown-loss"></b><br>
+      <span class="key limit"></span> logit matching, <span class="limit-symbol"></span>
+      = <b class="shown-limit"></b><br>
+      <span class="bounds"><span class="key bounds"></span> between <b class="shown-low"></b>
+      and <b class="shown-high"></b></span></p></div>
+    <div class="explorer-curve"><svg role="group" aria-label="The loss at all temperatures"></svg>
+    </div></div>
+</div>
 <noscript><p>The explorer, which stands here, needs JavaScript.</p></noscript>
-<script src="../_static/explorer.js"></script>"""
+<script src="../_static/explorer.js"></script>""")
 
 
 def bars(network, probabilities, top):
@@ -91,5 +126,13 @@ def picture():
 
 def explorer():
     """Return the explorer as HTML."""
-    texts = {"classes": CLASSES, "teacher": TEACHER, "student": STUDENT}
-    return HTML(EXPLORER.format(**{key: ",".join(map(str, x)) for key, x in texts.items()}))
+    example = {
+        "classes": CLASSES,
+        "teacher": TEACHER,
+        "student": STUDENT,
+        "tau": TEMPERATURE,
+        "divergence": "forward_kl",
+        "squared": True,
+    }
+    names = "<p>&nbsp;<br>&nbsp;</p>" + "".join(f"<div>{name}</div>" for name in CLASSES)
+    return HTML(EXPLORER.substitute(example=json.dumps(example), names=names))
