@@ -9,7 +9,8 @@ and calls them must change with this one; see `OF_SHARED` in `_compiled_divergen
 What LLVM needs to compute several classes at once shapes the code: the exponential is a
 polynomial in the loop and not a call, sums may be reordered, a maximum is one of integers, a
 condition counts instead of comparing with what came before, and rows are padded with excluded
-classes, so that no loop ends in single steps.
+classes, so that no loop ends in single steps. Nor does a loop store a number or leave what was
+there: that is a masked store, which takes some twenty times as long on AMD's processors.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if config.DISABLE_JIT:
 
 # Bytes of a row that are added up as they come; sums of chunks are added exactly. Where many
 # classes have the same logits, longer sums in few registers are all rounded to the same side.
-CHUNK = 1024
+CHUNK = 512
 PAD = 256  # bytes: chunks are as long as some whole number of these
 
 # eʳ = 1 + r + r² g(r); these are the coefficients, from the constant on, of the polynomial that
@@ -142,12 +143,12 @@ for_python = _compiler("contract", from_python=True)
 
 
 @_compiler()
-def add(total: Any, rest: Any, x: Any) -> Any:
+def add(total: Any, rest: Any, x: Any, c: Any) -> Any:
     """Return total + x, rounded, and `rest` plus what that loses; nothing if it is infinite."""
     new = total + x
     change = new - total
     lost = (total - (new - change)) + (x - change)
-    return new, (rest + lost if lost == lost else rest)
+    return new, rest + (lost if lost == lost else c.zero)
 
 
 def power_of_two(shifted: Any) -> Any:
@@ -158,6 +159,16 @@ def _power_of_two(shifted: Any) -> Any:
     if shifted == types.float32:
         return lambda shifted: np.int32(np.float32(shifted).view(np.int32) << 23).view(np.float32)
     return lambda shifted: np.int64(np.float64(shifted).view(np.int64) << 52).view(np.float64)
+
+
+def bits_of(x: Any) -> Any:
+    """Return the bits of a float as an integer."""
+
+
+def _bits_of(x: Any) -> Any:
+    if x == types.float32:
+        return lambda x: np.float32(x).view(np.int32)
+    return lambda x: np.float64(x).view(np.int64)
 
 
 def from_bits(bits: Any) -> Any:
@@ -193,26 +204,41 @@ def _split_64(x: Any) -> Any:
 
 
 overload(power_of_two, strict=False)(_power_of_two)  # not strict: it has annotations
+overload(bits_of, strict=False)(_bits_of)
 overload(from_bits, strict=False)(_from_bits)
 overload(split, strict=False)(_split)
 
 
 @inlined
 def polynomial(x: Any, coefficients: Any) -> Any:
-    total = coefficients[0]
-    for i in range(1, len(coefficients)):
+    """Return a polynomial, four powers at once: each waits for fewer results than one by one."""
+    square = x * x
+    fourth = square * square
+    total, first = coefficients[0], 1 + (len(coefficients) - 1) % 4
+    for i in range(1, first):
         total = total * x + coefficients[i]
+    for i in range(first, len(coefficients), 4):
+        high = coefficients[i] * x + coefficients[i + 1]
+        low = coefficients[i + 2] * x + coefficients[i + 3]
+        total = total * fourth + (high * square + low)
     return total
 
 
 @inlined
 def exp(x: Any, c: Any) -> Any:
-    """Return eˣ; a number below the smallest normal one is computed larger, and rounded once."""
+    """Return eˣ, rounded once where it is below the smallest normal number."""
+    x = c.least if x < c.least else x
     shifted = x * c.log2_e + c.shift
     n = shifted - c.shift
     r = (x - n * c.log_2) - n * c.log_2_rest
-    power = (c.one + (r + r * r * polynomial(r, c.exp))) * power_of_two(shifted) * c.scale
-    return c.zero if x < c.least else power
+    power = power_of_two(shifted) * c.scale
+    return power * (r + r * r * polynomial(r, c.exp)) + power
+
+
+@inlined
+def larger(x: Any, y: Any, c: Any) -> Any:
+    """Return the larger number. The sum keeps LLVM from a masked store of it."""
+    return (x if x > y else y) + c.zero
 
 
 @compiled
@@ -223,24 +249,19 @@ def product(p: Any, x: Any, c: Any) -> Any:
 
 
 @in_any_order
-def has_nan(z: Any, v: Any) -> bool:
-    found = 0
-    for i in range(len(z)):
-        zi, vi = z[i], v[i]
-        for k in range(len(zi)):
-            found += (zi[k] != zi[k]) | (vi[k] != vi[k])
-    return found > 0
+def load(row: Any, to: Any, c: Any) -> Any:
+    """Copy a row; return its largest number, of any value where there is nan, and if there is.
 
-
-@in_any_order
-def largest(bits: Any) -> Any:
-    """Return the largest number, from its bits: negative ones have the order of their size."""
-    low = high = bits[0, 0]
-    for i in range(len(bits)):
-        row = bits[i]
-        for k in range(len(row)):
-            low, high = min(low, row[k]), max(high, row[k])
-    return from_bits(high if high >= 0 else low)
+    The largest is found from the bits: negative numbers have the order of their size.
+    """
+    low = high = bits_of(row[0])
+    nans = c.zero
+    for k in range(len(row)):
+        bits = bits_of(row[k])
+        low, high = min(low, bits), max(high, bits)
+        nans += c.zero if row[k] == row[k] else c.one
+        to[k] = row[k]
+    return from_bits(high if high >= 0 else low), nans > c.zero
 
 
 @compiled
@@ -260,12 +281,12 @@ def exponentials(x: Any, top: Any, out: Any, c: Any) -> Any:
             is_top = xi[k] == top
             part += c.zero if is_top else to[k]
             ties += c.one if is_top else c.zero
-        total, rest = add(total, rest, part)
+        total, rest = add(total, rest, part, c)
     return ties + (total + rest)
 
 
 class Tops(NamedTuple):
-    """The largest logits, and the student's at the teacher's top class."""
+    """The student's logit at the teacher's top class, and the largest logits."""
 
     z: Any
     v: Any
@@ -280,21 +301,24 @@ def quick_terms(z: Any, v: Any, q: Any, p: Any, tops: Any, log_r: Any, r: Any, c
 
 
 @in_any_order
-def quick(z: Any, v: Any, q: Any, p: Any, tops: Any, log_r: Any, out: Any, c: Any) -> Any:
-    """Fill `out` with r q − p, as `_quick` of `_kernel.py`.
+def quick(z: Any, v: Any, q: Any, p: Any, tops: Any, log_r: Any, factor: Any, grad: Any,
+          c: Any) -> Any:  # fmt: skip
+    """Fill `grad` with a factor times r q − p, as `_quick` of `_kernel.py`.
 
     Return the sum of  q − p log(q/p),  and how many of |r q − p| are large enough.
     """
     total = rest = number = c.zero
     r = math.exp(log_r)
     for i in range(len(z)):
-        zi, vi, qi, pi, to = z[i], v[i], q[i], p[i], out[i]
+        zi, vi, qi, pi, to = z[i], v[i], q[i], p[i], grad[i * z.shape[1] :]
         part = c.zero
         for k in range(len(zi)):
-            to[k], term = quick_terms(zi[k], vi[k], qi[k], pi[k], tops, log_r, r, c)
+            qi[k], term = quick_terms(zi[k], vi[k], qi[k], pi[k], tops, log_r, r, c)
             part += term
-            number += c.one if abs(to[k]) >= c.least_slope else c.zero
-        total, rest = add(total, rest, part)
+            number += c.one if abs(qi[k]) >= c.least_slope else c.zero
+        for k in range(min(len(qi), len(to))):
+            to[k] = qi[k] * factor
+        total, rest = add(total, rest, part, c)
     return total + rest, number
 
 
@@ -366,7 +390,7 @@ def mean(z: Any, v: Any, p: Any, level: Any, bound: Any, c: Any) -> Any:
         part = c.zero
         for k in range(len(zi)):
             part += clipped_term(zi[k], vi[k], pi[k], level, bound, c)
-        total, rest = add(total, rest, part)
+        total, rest = add(total, rest, part, c)
     return total + rest
 
 
@@ -418,8 +442,8 @@ def near_terms(z: Any, v: Any, p: Any, level: Any, out: Any, c: Any) -> Any:
             s_part += p_phi
             wide += c.zero if d <= c.reach else c.one
             far += c.zero if d <= c.far else c.one
-        m, m_rest = add(m, m_rest, m_part)
-        s, s_rest = add(s, s_rest, s_part)
+        m, m_rest = add(m, m_rest, m_part, c)
+        s, s_rest = add(s, s_rest, s_part, c)
     return m + m_rest, s + s_rest, wide, far
 
 
@@ -435,9 +459,9 @@ def all_terms(z: Any, v: Any, p: Any, level: Any, out: Any, c: Any) -> Any:
             m_part += to[k]
             s_part += p_phi
             t_part += p_x
-        m, m_rest = add(m, m_rest, m_part)
-        s, s_rest = add(s, s_rest, s_part)
-        t, t_rest = add(t, t_rest, t_part)
+        m, m_rest = add(m, m_rest, m_part, c)
+        s, s_rest = add(s, s_rest, s_part, c)
+        t, t_rest = add(t, t_rest, t_part, c)
     return m + m_rest, s + s_rest, t + t_rest
 
 
@@ -494,60 +518,61 @@ def loss_of(m: Any, s: Any, t: Any, c: Any) -> Any:
 
 
 @compiled
-def load(row: Any, to: Any) -> None:
-    for k in range(len(row)):
-        to[k] = row[k]
-
-
-@compiled
 def store(slope: Any, p: Any, m: Any, factor: Any, out: Any) -> None:
     for k in range(len(out)):
         out[k] = (slope[k] - p[k] * m) * factor
 
 
 @compiled
-def loss_and_slope(z: Any, v: Any, q: Any, p: Any, tops: Any, is_close: bool, out: Any,
-                   c: Any) -> Any:  # fmt: skip
-    """Fill `out` with a slope; return the loss, M and a factor of a row, and whether it is close.
+def compute_accurate(
+    z: Any, v: Any, q: Any, p: Any, tops: Any, total: Any, grad: Any, c: Any
+) -> Any:
+    """Fill the gradient, if there is room for it, and return the loss."""
+    z_top = at_top(z, v, tops.v, c)
+    tops = Tops(z_top if abs(z_top) < c.inf else tops.z_max, tops.v, tops.z_max)
+    loss, m = accurate(z, v, p, tops, total, q, c)
+    factor = c.grad_factor / ((c.one + m / c.unit) * total)
+    store(q.reshape(-1), p.reshape(-1), m, factor, grad)
+    return loss
 
-    The gradient is (slope − M p) times the factor. Which formula serves a row depends on that
-    row alone; which one is tried first depends on the row before.
+
+@compiled
+def compute_row(z: Any, v: Any, q: Any, p: Any, z_max: Any, v_top: Any, is_close: bool, grad: Any,
+                c: Any) -> Any:  # fmt: skip
+    """Fill the gradient, if there is room for it; return the loss, and whether it is small.
+
+    Which formula serves a row depends on that row alone; which one is tried first depends on the
+    row before.
     """
-    total = exponentials(v, tops.v, p, c)
+    tops = Tops(z_max, v_top, z_max)
+    total = exponentials(v, v_top, p, c)
     if is_close:
-        loss, m = accurate(z, v, p, tops, total, out, c)
+        loss = compute_accurate(z, v, q, p, tops, total, grad, c)
         if loss / c.unit / c.unit < c.nearly * c.least_kl:
-            return loss, m, c.one / ((c.one + m / c.unit) * total), True
-    log_r = math.log(total / exponentials(z, tops.z_max, q, c))
-    kl, number = quick(z, v, q, p, tops, log_r, out, c)
+            return loss, True
+    log_r = math.log(total / exponentials(z, z_max, q, c))
+    kl, number = quick(z, v, q, p, tops, log_r, c.unit / total * c.grad_factor, grad, c)
     kl /= total
     if c.least_kl <= kl < c.inf and number > c.zero:
-        return kl * c.unit * c.unit, c.zero, c.unit / total, False
-    loss, m = accurate(z, v, p, tops, total, out, c)
-    return loss, m, c.one / ((c.one + m / c.unit) * total), True
+        return kl * c.unit * c.unit, False
+    return compute_accurate(z, v, q, p, tops, total, grad, c), True
 
 
 @for_python
-def compute_rows(student: Any, teacher: Any, loss: Any, grad: Any, space: Any, bits: Any,
-                 c: Any) -> None:  # fmt: skip
+def compute_rows(student: Any, teacher: Any, loss: Any, grad: Any, space: Any, c: Any) -> None:
     """Fill the loss, and the gradient if it has rows."""
-    z, v, q, p, slope = space[0], space[1], space[2], space[3], space[4]
+    z, v, q, p = space[0], space[1], space[2], space[3]
     flat = space.reshape(len(space), -1)
-    is_close = False
+    no_grad, is_close = flat[0, :0], False
     for i in range(len(student)):
-        load(student[i], flat[0])
-        load(teacher[i], flat[1])
-        if has_nan(z, v):
+        to = grad[i] if len(grad) else no_grad
+        z_max, z_has_nan = load(student[i], flat[0], c)
+        v_top, v_has_nan = load(teacher[i], flat[1], c)
+        if z_has_nan or v_has_nan:
             loss[i] = np.nan
-            if len(grad):
-                grad[i][:] = np.nan
-            continue
-        z_max, v_top = largest(bits[0]), largest(bits[1])
-        z_top = at_top(z, v, v_top, c)
-        tops = Tops(z_top if abs(z_top) < c.inf else z_max, v_top, z_max)
-        loss[i], m, factor, is_close = loss_and_slope(z, v, q, p, tops, is_close, slope, c)
-        if len(grad):
-            store(flat[4], flat[3], m, factor * c.grad_factor, grad[i])
+            to[:] = np.nan
+        else:
+            loss[i], is_close = compute_row(z, v, q, p, z_max, v_top, is_close, to, c)
 
 
 # Few classes: the same formulas for a group of LANES rows at once, where a loop over the classes
@@ -570,8 +595,17 @@ def clear_from(rows: Any, at: int, c: Any) -> None:
 
 
 @compiled
-def add_to(rows: Any, at: int, x: Any) -> None:
-    rows[at], rows[at + LANES] = add(rows[at], rows[at + LANES], x)
+def add_to(rows: Any, at: int, x: Any, c: Any) -> None:
+    rows[at], rows[at + LANES] = add(rows[at], rows[at + LANES], x, c)
+
+
+@compiled
+def add_finite_to(rows: Any, at: int, x: Any) -> None:
+    """Add a number, and what was lost before (Kahan): half the work, and nan after infinity."""
+    x += rows[at + LANES]
+    new = rows[at] + x
+    rows[at + LANES] = x - (new - rows[at])
+    rows[at] = new
 
 
 @compiled
@@ -589,8 +623,8 @@ def group_tops(classes: Any, rows: Any, c: Any) -> None:
         x = classes[k]
         for j in range(LANES):
             z, v, both = x[Z + j], x[V + j], x[Z + j] + x[V + j]
-            rows[Z_MAX + j] = z if z > rows[Z_MAX + j] else rows[Z_MAX + j]
-            rows[V_TOP + j] = v if v > rows[V_TOP + j] else rows[V_TOP + j]
+            rows[Z_MAX + j] = larger(z, rows[Z_MAX + j], c)
+            rows[V_TOP + j] = larger(v, rows[V_TOP + j], c)
             rows[NAN + j] += c.zero if both == both else both
 
 
@@ -602,7 +636,7 @@ def group_exponentials(classes: Any, rows: Any, at: int, top: int, to: int, c: A
         x = classes[k]
         for j in range(LANES):
             x[to + j] = scaled_exp(x[at + j], rows[top + j], c)
-            add_to(rows, S + j, x[to + j])
+            add_finite_to(rows, S + j, x[to + j])
 
 
 @compiled
@@ -633,7 +667,7 @@ def group_quick_terms(classes: Any, rows: Any, c: Any) -> None:
             slope, term = quick_terms(x[Z + j], x[V + j], x[SLOPE + j], x[P + j], tops,
                                       rows[LOG_R + j], rows[R + j], c)  # fmt: skip
             x[SLOPE + j] = slope
-            add_to(rows, S + j, term)
+            add_finite_to(rows, S + j, term)
             rows[N_WIDE + j] += c.one if abs(slope) >= c.least_slope else c.zero
 
 
@@ -665,8 +699,8 @@ def group_at_top(classes: Any, rows: Any, at: int, top: int, z: int, z_max: int,
             there, is_top = x[z + j], x[at + j] == rows[top + j]
             rows[S + j] += there if is_top else c.zero
             rows[T + j] += c.one if is_top else c.zero
-            rows[LOW + j] = there if is_top & (there < rows[LOW + j]) else rows[LOW + j]
-            rows[HIGH + j] = there if is_top & (there > rows[HIGH + j]) else rows[HIGH + j]
+            rows[LOW + j] = -larger(-there if is_top else -c.inf, -rows[LOW + j], c)
+            rows[HIGH + j] = larger(there if is_top else -c.inf, rows[HIGH + j], c)
     for j in range(LANES):
         there = min(max(rows[S + j] / rows[T + j], rows[LOW + j]), rows[HIGH + j])
         rows[to + j] = there if abs(there) < c.inf else rows[z_max + j]
@@ -696,7 +730,7 @@ def group_mean(classes: Any, rows: Any, bound: Any, c: Any) -> None:
         x = classes[k]
         for j in range(LANES):
             level = levels_of(rows, j)
-            add_to(rows, T + j, clipped_term(x[Z + j], x[V + j], x[P + j], level, bound, c))
+            add_to(rows, T + j, clipped_term(x[Z + j], x[V + j], x[P + j], level, bound, c), c)
     for j in range(LANES):
         rows[T + j] = sum_of(rows, T + j) / rows[TOTAL + j]
 
@@ -722,8 +756,8 @@ def group_near_terms(classes: Any, rows: Any, c: Any) -> Any:
         for j in range(LANES):
             level = levels_of(rows, j)
             (x[SLOPE + j], p_phi), d = near_term(x[Z + j], x[V + j], x[P + j], level, c)
-            add_to(rows, M + j, x[SLOPE + j])
-            add_to(rows, S + j, p_phi)
+            add_to(rows, M + j, x[SLOPE + j], c)
+            add_to(rows, S + j, p_phi, c)
             rows[N_WIDE + j] += c.zero if d <= c.reach else c.one
             rows[N_FAR + j] += c.zero if d <= c.far else c.one
     wide = far = c.zero
@@ -741,9 +775,9 @@ def group_all_terms(classes: Any, rows: Any, c: Any) -> None:
         for j in range(LANES):
             level = levels_of(rows, j)
             x[SLOPE + j], p_phi, p_x = term(x[Z + j], x[V + j], x[P + j], level, c)
-            add_to(rows, M + j, x[SLOPE + j])
-            add_to(rows, S + j, p_phi)
-            add_to(rows, T + j, p_x)
+            add_to(rows, M + j, x[SLOPE + j], c)
+            add_to(rows, S + j, p_phi, c)
+            add_to(rows, T + j, p_x, c)
 
 
 @compiled
@@ -814,8 +848,10 @@ def store_group(classes: Any, rows: Any, index: Any, loss: Any, grad: Any, c: An
             x = classes[k]
             for j in range(LANES):
                 x[SLOPE + j] = (x[SLOPE + j] - x[P + j] * rows[M + j]) * rows[FACTOR + j]
-            for j in range(LANES):
-                grad[index[j], k] = x[SLOPE + j]
+        for j in range(LANES):
+            to = grad[index[j]]
+            for k in range(len(to)):
+                to[k] = classes[k, SLOPE + j]
 
 
 @for_python
@@ -861,13 +897,12 @@ def compute_groups(
     return is_close != (2 * others > len(student))
 
 
-def workspace(classes: int, dtype: np.dtype[Any], pad: int = PAD) -> tuple[Any, Any]:
-    """Return room for five rows, in chunks, with excluded classes at their ends; and as bits."""
+def workspace(classes: int, dtype: np.dtype[Any], pad: int = PAD) -> Any:
+    """Return room for four rows, in chunks, with excluded classes at their ends."""
     size = classes * dtype.itemsize
     chunks = -(-size // CHUNK)
     width = -(-size // (chunks * pad)) * pad // dtype.itemsize
-    space = np.full((5, chunks, width), -np.inf, dtype)
-    return space, space.view(f"i{dtype.itemsize}")
+    return np.full((4, chunks, width), -np.inf, dtype)
 
 
 def read_only(rows: Any) -> Any:

@@ -53,7 +53,6 @@ from kd_notes._compiled import (
     group_exponentials,
     in_any_order,
     inlined,
-    largest,
     levels,
     levels_of,
     load,
@@ -69,7 +68,7 @@ from kd_notes._f_divergences import Formula
 
 # Of `_compiled.py`, so that this file changes with it: Numba looks for changes in the file of a
 # stored function, and not in those that it calls. `sha256sum` prints it; a test compares.
-OF_SHARED = "c597b8f40abf31db"
+OF_SHARED = "35b01f43fdd69e41"
 
 # More numbers for each lane. Of the student's top class: the teacher's logit, what a difference
 # is counted from there, and x; then the student's normalizer, and log(1 + M)/β.
@@ -377,8 +376,8 @@ def add_up(divergence: Any, tiles: Any, rows: Any, c: Any) -> None:
                 of = class_of(line, row, j, c)
                 summand, line[H + j] = terms(divergence, of, c)
                 line[Q + j] = of.q
-                add_to(row, S + j, summand)
-                add_to(row, T + j, of.q * line[H + j])
+                add_to(row, S + j, summand, c)
+                add_to(row, T + j, of.q * line[H + j], c)
 
 
 @in_any_order
@@ -399,7 +398,7 @@ def subtract_mean(classes: Any, rows: Any, c: Any) -> None:
         line = classes[k]
         for j in range(LANES):
             line[H + j] = line[Q + j] * (line[H + j] - rows[T + j])
-            add_to(rows, M + j, line[H + j])
+            add_to(rows, M + j, line[H + j], c)
 
 
 @compiled
@@ -443,15 +442,14 @@ def fill(rows: Any, start: int, stop: int) -> None:
 
 @for_python
 def load_rows(student: Any, teacher: Any, tiles: Any, rows: Any, deferred: Any, space: Any,
-              bits: Any, c: Any) -> None:  # fmt: skip
+              c: Any) -> None:  # fmt: skip
     """Fill a tile for each row; say which rows are not ordinary."""
     z, v, p, q = space[0], space[1], space[2], space[3]
     flat = space.reshape(len(space), -1)
     for i in range(len(student)):
-        load(student[i], flat[0])
-        load(teacher[i], flat[1])
-        z_max, v_top = largest(bits[0]), largest(bits[1])
-        deferred[i] = not is_ordinary(z, v, z_max, v_top, c)
+        z_max, z_has_nan = load(student[i], flat[0], c)
+        v_top, v_has_nan = load(teacher[i], flat[1], c)
+        deferred[i] = z_has_nan or v_has_nan or not is_ordinary(z, v, z_max, v_top, c)
         if deferred[i]:
             continue
         load_row(z, v, p, q, z_max, v_top, rows[i], c)
@@ -598,9 +596,11 @@ class Loops:
         of_call |= {"beta": beta, "grad_factor": grad_factor * factor, "loss_factor": factor}
         widest = widest_span(formula, classes, dtype, of_call["unit"]) / beta
         self.c = numbers(dtype, **of_call, widest=min(widest, np.finfo(dtype).max))
-        self.space = () if is_grouped else workspace(classes, dtype, LANES * dtype.itemsize)
-        lines = self.space[0][0].size // LANES if self.space else classes
-        most = rows if self.space else -(-rows // LANES)
+        self.is_grouped = is_grouped
+        lines, most = classes, -(-rows // LANES)
+        if not is_grouped:
+            self.space = workspace(classes, dtype, LANES * dtype.itemsize)
+            lines, most = self.space[0].size // LANES, rows
         tiles = min(most, -(-STEP // (lines * CLASS * dtype.itemsize)))
         self.tiles = np.zeros((tiles, lines, CLASS), dtype)
         self.rows = np.zeros((len(self.tiles), SIZE), dtype)
@@ -609,20 +609,20 @@ class Loops:
         """Fill the loss, and the gradient if it has rows; return which rows are left out."""
         student, teacher = map(read_only, (student, teacher))
         deferred = np.zeros(len(student), np.bool_)
-        step = len(self.tiles) * (1 if self.space else LANES)
+        step = len(self.tiles) * (LANES if self.is_grouped else 1)
         for start in range(0, len(student), step):
             part = slice(start, start + step)
             self._compute(*(x[part] for x in (student, teacher, loss, grad, deferred)))
         return np.flatnonzero(deferred)
 
     def _compute(self, student: Any, teacher: Any, loss: Any, grad: Any, deferred: Any) -> None:
-        tiles = self.tiles[: len(loss) if self.space else -(-len(loss) // LANES)]
+        tiles = self.tiles[: -(-len(loss) // LANES) if self.is_grouped else len(loss)]
         rows = self.rows[: len(tiles)]
-        if self.space:
-            load_rows(student, teacher, tiles, rows, deferred, *self.space, self.c)
-            add_up(self.divergence, tiles, rows, self.c)
-            store_rows(tiles, rows, deferred, loss, grad, self.c)
-        else:
+        if self.is_grouped:
             load_groups(student, teacher, tiles, rows, deferred, self.c)
             add_up(self.divergence, tiles, rows, self.c)
             store_groups(tiles, rows, loss, grad, self.c)
+        else:
+            load_rows(student, teacher, tiles, rows, deferred, self.space, self.c)
+            add_up(self.divergence, tiles, rows, self.c)
+            store_rows(tiles, rows, deferred, loss, grad, self.c)

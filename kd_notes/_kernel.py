@@ -221,7 +221,7 @@ class _Computation:
         dtype = self.batch.dtype
         is_grouped = self.batch.classes <= GROUPED
         is_close = is_grouped and self._seem_close()
-        space = () if is_grouped else loops.workspace(self.batch.classes, dtype)
+        space = None if is_grouped else loops.workspace(self.batch.classes, dtype)
         least = {"least_kl": self.least_kl, "least_slope": self.least_slope}
         c = loops.numbers(dtype, **self._numbers(), **least)
         for block in self._blocks():
@@ -231,7 +231,7 @@ class _Computation:
             if is_grouped:
                 is_close = loops.compute_groups(*logits, loss, grad, is_close, c)
             else:
-                loops.compute_rows(*logits, loss, grad, *space, c)
+                loops.compute_rows(*logits, loss, grad, space, c)
             self.batch.store_from(block, loss, grad)
 
     def _run_compiled_divergence(self, formula: Formula, loops: Any) -> None:

@@ -290,10 +290,10 @@ def test_a_change_of_the_shared_loops_is_one_of_the_file_that_stores_others():
 
 @needs_numba
 @each_dtype
-def test_a_sum_of_equal_numbers_is_right_to_two_units(dtype):
+def test_a_sum_of_equal_numbers_is_right_to_three_units(dtype):
     """Partial sums of equal numbers are all rounded to the same side; `CHUNK` keeps them short.
 
-    This is the error with vector registers of 512 bits; shorter ones add up more numbers each.
+    This is the error with vector registers of 256 bits; shorter ones add up more numbers each.
     """
     from numba import njit
 
@@ -301,12 +301,12 @@ def test_a_sum_of_equal_numbers_is_right_to_two_units(dtype):
 
     c = _compiled.numbers(np.dtype(dtype), beta=1)
     compute = njit(lambda x, top, out, c: _compiled.exponentials(x, top, out, c))
-    (x, out, *_), _ = _compiled.workspace(1503, np.dtype(dtype))
+    x, out, *_ = _compiled.workspace(1503, np.dtype(dtype))
     for value in np.linspace(-5, -3, 101).astype(dtype):
         x.reshape(-1)[:1503] = value
         total = float(compute(x, dtype(0), out, c))
         expected = 1503 * float(out[0, 0])
-        assert abs(total - expected) <= 2 * np.finfo(dtype).eps * expected
+        assert abs(total - expected) <= 3 * np.finfo(dtype).eps * expected
 
 
 @needs_numba

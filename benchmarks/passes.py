@@ -1,0 +1,130 @@
+"""Time each pass of the compiled quick formula alone: `run.py` puts the times in `results.json`.
+
+A pass is repeated over the same row, or where classes are few over the same group of rows, which
+stays in the cache. What a call takes beyond their sum is memory, threads and Python.
+"""
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from kd_notes import _compiled as loops
+from kd_notes._kernel import GROUPED, LEAST_KL, LEAST_SLOPE
+
+CALLS = 5
+LOGITS = 200_000  # of each call, at least
+
+
+class Row(NamedTuple):
+    """What the passes over one row of many classes need."""
+
+    student: Any
+    z: Any
+    v: Any
+    q: Any
+    p: Any
+    flat: Any
+    grad: Any
+    found: Any  # what a pass returns: a compiler leaves out what nobody reads
+    tops: Any
+    c: Any
+
+
+class Group(NamedTuple):
+    """What the passes over a group of rows of few classes need."""
+
+    student: Any
+    index: Any
+    classes: Any
+    rows: Any
+    loss: Any
+    grad: Any
+    c: Any
+
+
+def load(row):
+    row.found[0] = loops.load(row.student, row.flat, row.c)[0]
+
+
+def exponentials(row):
+    row.found[0] = loops.exponentials(row.v, row.tops.v, row.p, row.c)
+
+
+def gradient(row):
+    z, v, q, p, c = row.z, row.v, row.q, row.p, row.c
+    row.found[0] = loops.quick(z, v, q, p, row.tops, c.zero, c.one, row.grad, c)[0]
+
+
+ROW_PASSES = {"load": load, "exponentials": exponentials, "gradient": gradient}
+GROUP_PASSES = {
+    "load": lambda w: loops.load_group(w.student, w.index, w.classes, loops.Z),
+    "largest": lambda w: loops.group_tops(w.classes, w.rows, w.c),
+    "exponentials": lambda w: loops.group_exponentials(
+        w.classes, w.rows, loops.V, loops.V_TOP, loops.P, w.c
+    ),
+    "gradient": lambda w: loops.group_quick_terms(w.classes, w.rows, w.c),
+    "store": lambda w: loops.store_group(w.classes, w.rows, w.index, w.loss, w.grad, w.c),
+}
+TWICE = {"load", "exponentials"}  # once for each network
+
+
+def row_of(student, teacher, c):
+    classes = len(student)
+    space = loops.workspace(classes, student.dtype)
+    flat = space.reshape(len(space), -1)
+    flat[0, :classes], flat[1, :classes] = student, teacher
+    tops = loops.Tops(*(x.max() for x in (student, teacher, student)))
+    z, v, q, p = space
+    return Row(student, z, v, q, p, flat[0], np.empty_like(student), np.empty_like(student[:1]), tops, c)
+
+
+def group_of(student, teacher, c):
+    classes = np.zeros((student.shape[1], loops.CLASS), student.dtype)
+    for at, logits in ((loops.Z, student), (loops.V, teacher)):
+        classes[:, at : at + loops.LANES] = logits.T
+    rows, index = np.ones(loops.ROWS, student.dtype), np.arange(loops.LANES, dtype=np.uintp)
+    loss, grad = np.empty_like(student[:, 0]), np.empty_like(student)
+    return Group(student, index, classes, rows, loss, grad, c)
+
+
+def repeated(step):
+    step = njit(step)
+
+    @njit
+    def run(times, of):
+        for _ in range(times):
+            step(of)
+
+    return run
+
+
+def nanoseconds(step, of, logits):
+    """Return the time of a pass per logit: the least of some calls, as only others make it longer."""
+    run, times = repeated(step), math.ceil(LOGITS / logits)
+    run(1, of)
+    seconds = []
+    for _ in range(CALLS):
+        start = time.perf_counter()
+        run(times, of)
+        seconds.append(time.perf_counter() - start)
+    return 1e9 * min(seconds) / times / logits
+
+
+def passes(student, teacher, temperature):
+    """Return the time of each pass in nanoseconds per logit, for both networks together."""
+    classes, dtype = student.shape[1], student.dtype
+    least = {"least_kl": LEAST_KL[dtype.name][1], "least_slope": LEAST_SLOPE[1]}
+    c = loops.numbers(dtype, beta=1 / temperature, unit=temperature, **least)
+    if classes <= GROUPED:
+        pair = student[: loops.LANES], teacher[: loops.LANES]
+        of, steps = group_of(*pair, c), GROUP_PASSES
+    else:
+        of, steps = row_of(student[0], teacher[0], c), ROW_PASSES
+    logits = of.student.size
+    return {
+        name: (2 if name in TWICE else 1) * nanoseconds(step, of, logits)
+        for name, step in steps.items()
+    }
