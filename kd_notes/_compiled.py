@@ -236,6 +236,15 @@ def exp(x: Any, c: Any) -> Any:
 
 
 @inlined
+def log(x: Any, c: Any) -> Any:
+    """Return log x of a positive normal number: with s = (f − 1)/(f + 1), log f = 2 artanh s."""
+    n, f = split(x)
+    s = (f - c.one) / (f + c.one)
+    rest = n * c.log_2_rest + c.two * s * s * s * polynomial(s * s, c.artanh)
+    return n * c.log_2 + (c.two * s + rest)
+
+
+@inlined
 def larger(x: Any, y: Any, c: Any) -> Any:
     """Return the larger number. The sum keeps LLVM from a masked store of it."""
     return (x if x > y else y) + c.zero
@@ -651,9 +660,8 @@ def group_log_r(classes: Any, rows: Any, c: Any) -> None:
     """Compute log r and r, and leave the student's exponentials in SLOPE."""
     group_exponentials(classes, rows, Z, Z_MAX, SLOPE, c)
     for j in range(LANES):
-        rows[LOG_R + j] = math.log(rows[TOTAL + j] / sum_of(rows, S + j))
-    for j in range(LANES):
-        rows[R + j] = exp(rows[LOG_R + j], c)
+        log_r = log(rows[TOTAL + j] / sum_of(rows, S + j), c)
+        rows[LOG_R + j], rows[R + j] = log_r, exp(log_r, c)
 
 
 @compiled

@@ -32,7 +32,8 @@ BUFFER = 1024  # at most one row: into a longer buffer NumPy copies a row's scal
 
 # `_quick` is used where KL, and the largest |q − p| relative to the largest p, are at least
 # this. Its error is the rounding of the exponentials, at most two eps, in float32 five, and of
-# the normalizers, divided by either. The second numbers are for more than FEW classes.
+# the normalizers, divided by either. The second numbers are for more than FEW classes. Compiled
+# loops take those of float64: their exponentials are as exact in float32.
 LEAST_KL = {"float32": (1 / 5, 1 / 3), "float64": (1 / 12, 1 / 3)}
 LEAST_SLOPE = (0.4, 0.25)
 
@@ -222,7 +223,8 @@ class _Computation:
         is_grouped = self.batch.classes <= GROUPED
         is_close = is_grouped and self._seem_close()
         space = None if is_grouped else loops.workspace(self.batch.classes, dtype)
-        least = {"least_kl": self.least_kl, "least_slope": self.least_slope}
+        least_kl = LEAST_KL["float64"][self.batch.classes > FEW]
+        least = {"least_kl": least_kl, "least_slope": self.least_slope}
         c = loops.numbers(dtype, **self._numbers(), **least)
         for block in self._blocks():
             logits = [loops.read_only(x) for x in self.batch.load(block, "C")]
