@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from kd_notes import _compiled as loops
+from kd_notes._compiled import V_TOP, P, V, Z  # by name, they are constants to Numba
 from kd_notes._kernel import GROUPED, LEAST_KL, LEAST_SLOPE
 
 CALLS = 5
@@ -19,7 +20,7 @@ LOGITS = 200_000  # of each call, at least
 
 
 class Row(NamedTuple):
-    """What the passes over one row of many classes need."""
+    """One row of many classes."""
 
     student: Any
     z: Any
@@ -34,7 +35,7 @@ class Row(NamedTuple):
 
 
 class Group(NamedTuple):
-    """What the passes over a group of rows of few classes need."""
+    """A group of rows of few classes."""
 
     student: Any
     index: Any
@@ -58,17 +59,19 @@ def gradient(row):
     row.found[0] = loops.quick(z, v, q, p, row.tops, c.zero, c.one, row.grad, c)[0]
 
 
-ROW_PASSES = {"load": load, "exponentials": exponentials, "gradient": gradient}
-GROUP_PASSES = {
-    "load": lambda w: loops.load_group(w.student, w.index, w.classes, loops.Z),
-    "largest": lambda w: loops.group_tops(w.classes, w.rows, w.c),
-    "exponentials": lambda w: loops.group_exponentials(
-        w.classes, w.rows, loops.V, loops.V_TOP, loops.P, w.c
+OF_ROW = {"load": load, "exponentials": exponentials, "gradient": gradient}
+OF_GROUP = {
+    "load": lambda group: loops.load_group(group.student, group.index, group.classes, Z),
+    "largest": lambda group: loops.group_tops(group.classes, group.rows, group.c),
+    "exponentials": lambda group: loops.group_exponentials(
+        group.classes, group.rows, V, V_TOP, P, group.c
     ),
-    "gradient": lambda w: loops.group_quick_terms(w.classes, w.rows, w.c),
-    "store": lambda w: loops.store_group(w.classes, w.rows, w.index, w.loss, w.grad, w.c),
+    "gradient": lambda group: loops.group_quick_terms(group.classes, group.rows, group.c),
+    "store": lambda group: loops.store_group(
+        group.classes, group.rows, group.index, group.loss, group.grad, group.c
+    ),
 }
-TWICE = {"load", "exponentials"}  # once for each network
+FOR_BOTH = {"load", "exponentials"}  # done once for each network
 
 
 def row_of(student, teacher, c):
@@ -78,12 +81,14 @@ def row_of(student, teacher, c):
     flat[0, :classes], flat[1, :classes] = student, teacher
     tops = loops.Tops(*(x.max() for x in (student, teacher, student)))
     z, v, q, p = space
-    return Row(student, z, v, q, p, flat[0], np.empty_like(student), np.empty_like(student[:1]), tops, c)
+    return Row(
+        student, z, v, q, p, flat[0], np.empty_like(student), np.empty_like(student[:1]), tops, c
+    )
 
 
 def group_of(student, teacher, c):
     classes = np.zeros((student.shape[1], loops.CLASS), student.dtype)
-    for at, logits in ((loops.Z, student), (loops.V, teacher)):
+    for at, logits in ((Z, student), (V, teacher)):
         classes[:, at : at + loops.LANES] = logits.T
     rows, index = np.ones(loops.ROWS, student.dtype), np.arange(loops.LANES, dtype=np.uintp)
     loss, grad = np.empty_like(student[:, 0]), np.empty_like(student)
@@ -102,7 +107,7 @@ def repeated(step):
 
 
 def nanoseconds(step, of, logits):
-    """Return the time of a pass per logit: the least of some calls, as only others make it longer."""
+    """Return the time of a pass per logit, the least of some calls: only others make it longer."""
     run, times = repeated(step), math.ceil(LOGITS / logits)
     run(1, of)
     seconds = []
@@ -113,18 +118,18 @@ def nanoseconds(step, of, logits):
     return 1e9 * min(seconds) / times / logits
 
 
-def passes(student, teacher, temperature):
+def time_passes(student, teacher, temperature):
     """Return the time of each pass in nanoseconds per logit, for both networks together."""
     classes, dtype = student.shape[1], student.dtype
     least = {"least_kl": LEAST_KL[dtype.name][1], "least_slope": LEAST_SLOPE[1]}
     c = loops.numbers(dtype, beta=1 / temperature, unit=temperature, **least)
     if classes <= GROUPED:
         pair = student[: loops.LANES], teacher[: loops.LANES]
-        of, steps = group_of(*pair, c), GROUP_PASSES
+        of, steps = group_of(*pair, c), OF_GROUP
     else:
-        of, steps = row_of(student[0], teacher[0], c), ROW_PASSES
+        of, steps = row_of(student[0], teacher[0], c), OF_ROW
     logits = of.student.size
     return {
-        name: (2 if name in TWICE else 1) * nanoseconds(step, of, logits)
+        name: (2 if name in FOR_BOTH else 1) * nanoseconds(step, of, logits)
         for name, step in steps.items()
     }

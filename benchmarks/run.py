@@ -31,6 +31,7 @@ RESULTS = Path(__file__).with_name("results.json")
 SHAPES = [(65536, 10), (8192, 100), (4096, 1000), (256, 50257)]
 DTYPES = ["float32", "float64"]
 TEMPERATURES = [1.0, 4.0, 20.0, 1e4]
+PASSES_AT = 4.0  # nearly all rows by the quick formula
 ERRORS_AT = [1.0, 4.0, 20.0, 100.0, 1e3, 1e4, 1e6]
 MEMORY_AT = 20.0  # of these temperatures, the one at which kd_notes takes most
 ROUNDS, MINUTES = 5, 12
@@ -62,6 +63,19 @@ class Process:
 
 def case(shape, dtype, temperature, what, values):
     return {"shape": shape, "dtype": dtype, "temperature": temperature, what: values}
+
+
+def passes():
+    """Time each pass of the compiled loops, if there are any."""
+    if "kd_notes, compiled" not in CONTENDERS:
+        return []
+    from passes import time_passes
+
+    cases = [(shape, dtype, PASSES_AT) for shape in SHAPES for dtype in DTYPES]
+    return [
+        case(*of, "nanoseconds", time_passes(*random_logits(*of[:2]), PASSES_AT))
+        for of in tqdm(cases, desc="passes")
+    ]
 
 
 def memory(processes):
@@ -168,10 +182,11 @@ def main():
     estimate = FIRST_MINUTES + ROUND_MINUTES * args.rounds
     print(f"About {estimate:.0f} minutes on two cores; no round begins that would end after "
           f"{args.minutes:.0f}.", flush=True)  # fmt: skip
-    machine_before = machine()  # its load is of others
+    machine_before, of_passes = machine(), passes()  # a load that is of others
     with ExitStack() as stack:
         processes = {name: stack.enter_context(Process(name)) for name in CONTENDERS}
-        results = {"machine": machine_before, "memory": memory(processes)}  # this compiles, too
+        results = {"machine": machine_before, "passes": of_passes}
+        results["memory"] = memory(processes)  # this compiles, too
         results["accuracy"] = accuracy(processes)
         results["speed"] = speed(processes, args.rounds, deadline)
     if not (rounds := len(results["speed"][0]["seconds"]["addition"])):
