@@ -151,6 +151,7 @@ def machine():
     cpuinfo = Path("/proc/cpuinfo").read_text()
     return {
         "processor": cpuinfo.split("model name\t: ")[1].split("\n")[0],
+        "registers": f"{512 if 'avx512f' in cpuinfo else 256 if 'avx2' in cpuinfo else 128} bits",
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "system": f"{platform.system()} {platform.machine()}",

@@ -338,6 +338,8 @@ def _to_one_shape(
     arrays: dict[str, FloatArray], original_shapes: dict[str, tuple[int, ...]] | None = None
 ) -> list[FloatArray]:
     """Broadcast arrays against each other, without a copy."""
+    if len({array.shape for array in arrays.values()}) == 1:
+        return [*arrays.values()]
     shapes = {name: array.shape for name, array in arrays.items()} | (original_shapes or {})
     got = f"got shapes {' and '.join(map(str, shapes.values()))}"
     if len({array.shape[-1] for array in arrays.values()}) > 1:

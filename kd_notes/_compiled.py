@@ -901,7 +901,8 @@ def compute_groups(
     others = left = compute(is_close, len(chosen))
     if is_close:
         left = compute(False, left)
-    compute(True, left)
+    if left:
+        compute(True, left)
     return is_close != (2 * others > len(student))
 
 

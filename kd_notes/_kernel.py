@@ -26,6 +26,7 @@ from kd_notes._formulas import (
 )
 
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
+IN_PLACE = 2**22  # the same for compiled loops, where they need no copy of the rows
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
 GROUPED = 100  # up to so many classes the compiled loops take many rows at once, else one
 BUFFER = 1024  # at most one row: into a longer buffer NumPy copies a row's scalar once per class
@@ -130,6 +131,14 @@ class _Batch:
             teacher = at_own_temperature(OPERATIONS, teacher, self.teacher_factor)
         return student, teacher
 
+    def is_read_in_place(self) -> bool:
+        """Whether `load` copies nothing if it is asked for rows one after the other."""
+        return (
+            self.is_matrix
+            and self.teacher_factor == 1
+            and all(x.dtype == self.dtype and x.flags.c_contiguous for x in self.arrays[:2])
+        )
+
     def store(
         self, rows: Rows, losses: FloatArray, slopes: FloatArray, factors: FloatArray | float
     ) -> None:
@@ -178,7 +187,7 @@ class _Computation:
         self.scaled, self.unit = scaled, 1 / self.beta if scaled and self.beta else 1.0
         self.grad_factor = 1.0 if scaled else min(1 / temperature, float(info.max))
         self.batch, self.rows = batch, rows
-        self.step = max(1, BLOCK // (batch.classes * batch.dtype.itemsize))
+        self.step = self._step(BLOCK)
         self.least_kl = LEAST_KL[batch.dtype.name][batch.classes > FEW]
         self.least_slope = LEAST_SLOPE[batch.classes > FEW]
         self.has_excluded = False  # whether a class was seen that a network excludes
@@ -195,13 +204,18 @@ class _Computation:
         else:
             self._run_formula(formula)
 
-    def _blocks(self) -> Iterator[slice]:
-        for start in range(self.rows.start, self.rows.stop, self.step):
-            yield slice(start, min(start + self.step, self.rows.stop))
+    def _step(self, size: int) -> int:
+        """Return how many rows of so many bytes there are."""
+        of_row: int = self.batch.classes * self.batch.dtype.itemsize
+        return max(1, size // of_row)
+
+    def _blocks(self, step: int) -> Iterator[slice]:
+        for start in range(self.rows.start, self.rows.stop, step):
+            yield slice(start, min(start + step, self.rows.stop))
 
     def _run_forward(self) -> None:
         mostly_close = self._seem_close()
-        for block in self._blocks():
+        for block in self._blocks(self.step):
             left = self._accurate(block) if mostly_close else self._quick(block)
             mostly_close = (left < 0.5) if mostly_close else (left > 0.5)
             self._compute_deferred(self.step)
@@ -210,7 +224,9 @@ class _Computation:
     def _seem_close(self) -> bool:
         """Guess from the first row whether KL is small; it is about half this squared."""
         z, v = self.batch.load(slice(self.rows.start, self.rows.start + 1))
-        return bool(np.std(z - v) * self.beta < 0.6)
+        x = (z - v)[0] * self.beta
+        x = x - x.mean()  # and not `std`, which takes longer than a small batch
+        return bool(x @ x < 0.36 * len(x))
 
     def _numbers(self) -> dict[str, float]:
         """Return what every row of compiled loops shares."""
@@ -226,7 +242,8 @@ class _Computation:
         least_kl = LEAST_KL["float64"][self.batch.classes > FEW]
         least = {"least_kl": least_kl, "least_slope": self.least_slope}
         c = loops.numbers(dtype, **self._numbers(), **least)
-        for block in self._blocks():
+        step = self._step(IN_PLACE) if self.batch.is_read_in_place() else self.step
+        for block in self._blocks(step):
             logits = [loops.read_only(x) for x in self.batch.load(block, "C")]
             loss = np.empty(block.stop - block.start, dtype)
             grad = self.batch.place_for_grad(block)
@@ -241,7 +258,7 @@ class _Computation:
         classes, rows = self.batch.classes, min(self.step, self.rows.stop - self.rows.start)
         is_grouped, dtype = classes <= GROUPED, self.batch.dtype
         compute = loops.Loops(formula, rows, classes, is_grouped, dtype, **self._numbers()).compute
-        for block in self._blocks():
+        for block in self._blocks(self.step):
             loss = np.empty(block.stop - block.start, dtype)
             grad = self.batch.place_for_grad(block)
             others = compute(*self.batch.load(block, "C"), loss, grad)
@@ -251,7 +268,7 @@ class _Computation:
 
     def _run_formula(self, formula: Formula) -> None:
         """Compute every block by the formulas of another divergence, or those of the limit."""
-        for block in self._blocks():
+        for block in self._blocks(self.step):
             self._by_formula(formula, block)
 
     def _by_formula(self, formula: Formula, rows: Rows) -> None:
