@@ -5,12 +5,15 @@ runs in a process of its own, and returns a function without arguments. That one
 user would write, and returns loss and gradient in new memory.
 """
 
+import timeit
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+
+HAS_LOOPS = find_spec("numba") and find_spec("kd_notes._compiled")
 
 
 def kd_notes(student, teacher, temperature):
@@ -116,16 +119,36 @@ def addition(student, teacher, temperature):
 
 
 def exponentials(student, teacher, temperature):
-    """Two exponentials for each logit, of numbers that stay in the cache."""
+    """Two exponentials for each logit, of numbers that stay in the cache, by the quicker loop."""
     few = student.reshape(-1)[: 2**13].copy()
     out = np.empty_like(few)
+    loops = [np.exp, *compiled_exp(few.dtype)]
+    exp = min(loops, key=lambda exp: min(timeit.repeat(lambda: exp(few, out), number=9)))
 
     def run():
         for _ in range(2 * student.size // few.size):
-            np.exp(few, out=out)
+            exp(few, out)
         return None, None
 
     return run
+
+
+def compiled_exp(dtype):
+    """Return the loop of the library's compiled engine, if there is one."""
+    if not HAS_LOOPS:
+        return []
+    from numba import njit
+
+    from kd_notes import _compiled
+
+    c = _compiled.constants(dtype)
+
+    @njit
+    def fill(x, out):
+        for k in range(len(x)):
+            out[k] = _compiled.exp(x[k], c)
+
+    return [fill]
 
 
 NUMPY, COMPILED = ({"KD_NOTES_ENGINE": engine} for engine in ("numpy", "compiled"))
@@ -146,5 +169,5 @@ CONTENDERS = {
     "addition": (addition, {}),
     "exponentials": (exponentials, {}),
 }
-if not (find_spec("numba") and find_spec("kd_notes._compiled")):
+if not HAS_LOOPS:
     CONTENDERS = {name: way for name, way in CONTENDERS.items() if "compiled" not in name}
