@@ -10,7 +10,7 @@ What LLVM needs to compute several classes at once shapes the code: the exponent
 polynomial in the loop and not a call, sums may be reordered, a maximum is one of integers, a
 condition counts instead of comparing with what came before, and rows are padded with excluded
 classes, so that no loop ends in single steps. Nor does a loop store a number or leave what was
-there: that is a masked store, which takes some twenty times as long on AMD's processors.
+there: that is a masked store, at which AMD's processors with registers of 256 bits are slow.
 """
 
 from __future__ import annotations
