@@ -31,6 +31,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # The stored outputs have the digits of this engine. `make bench` and `make audit` choose theirs.
 executed-book test lab notebooks: export KD_NOTES_ENGINE := numpy
+ifeq ($(shell uname -m),x86_64)  # PyTorch's own sums differ where registers have 512 bits
+executed-book test lab notebooks: export ATEN_CPU_CAPABILITY := avx2
+endif
 
 # With the outputs that are stored in the chapters, which `make test` compares with new ones.
 book: $(VENV)/has-book
