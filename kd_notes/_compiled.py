@@ -236,12 +236,24 @@ def exp(x: Any, c: Any) -> Any:
 
 
 @inlined
-def log(x: Any, c: Any) -> Any:
-    """Return log x of a positive normal number: with s = (f − 1)/(f + 1), log f = 2 artanh s."""
-    n, f = split(x)
-    s = (f - c.one) / (f + c.one)
-    rest = n * c.log_2_rest + c.two * s * s * s * polynomial(s * s, c.artanh)
-    return n * c.log_2 + (c.two * s + rest)
+def is_small(u: Any, c: Any) -> bool:
+    """Whether |u/(2 + u)| ≤ 1/3, up to where the polynomial of artanh serves."""
+    return bool((u >= -c.half) & (u <= c.one))
+
+
+@inlined
+def log1p(u: Any, m: Any, c: Any) -> Any:
+    """Return log m for m = 1 + u; and of a small u, (u − log m)/u² and (log m)/u.
+
+    With s = u/(2 + u) it is 2 artanh(s); elsewhere m = f 2ⁿ, and s = (f − 1)/(f + 1).
+    """
+    n, f = split(m)
+    twice_r = c.two / ((c.two + u) if is_small(u, c) else (f + c.one))
+    s = c.half * (u if is_small(u, c) else f - c.one) * twice_r
+    series = s * polynomial(s * s, c.artanh)
+    log = c.two * s + c.two * s * s * series
+    log = log if is_small(u, c) else n * c.log_2 + (n * c.log_2_rest + log)
+    return log, c.half * twice_r * (c.one - twice_r * series), twice_r + twice_r * s * series
 
 
 @inlined
@@ -278,19 +290,31 @@ def scaled_exp(x: Any, top: Any, c: Any) -> Any:
     return exp((x - top) * c.beta, c)
 
 
+@compiled
+def below_top(x: Any, top: Any, power: Any, c: Any) -> Any:
+    """Return an exponential, or 0 if it is a largest one, and whether it is that as 1 or 0."""
+    return (c.zero, c.one) if x == top else (power, c.zero)
+
+
 @in_any_order
 def exponentials(x: Any, top: Any, out: Any, c: Any) -> Any:
-    """Fill `out` with e^(β(x − top)), and return its sum, to which the largest are added last."""
+    """Fill `out` with e^(β(x − top)), and return its sum, to which the largest are added last.
+
+    The halves of a chunk have sums of their own, which are shorter.
+    """
     total = rest = ties = c.zero
     for i in range(len(x)):
-        xi, to = x[i], out[i]
-        part = c.zero
-        for k in range(len(xi)):
+        xi, to, half = x[i], out[i], len(x[i]) // 2
+        first = second = c.zero
+        for k in range(half):
             to[k] = scaled_exp(xi[k], top, c)
-            is_top = xi[k] == top
-            part += c.zero if is_top else to[k]
-            ties += c.one if is_top else c.zero
-        total, rest = add(total, rest, part, c)
+            to[half + k] = scaled_exp(xi[half + k], top, c)
+            of_first, is_top = below_top(xi[k], top, to[k], c)
+            of_second, is_top_too = below_top(xi[half + k], top, to[half + k], c)
+            first += of_first
+            second += of_second
+            ties += is_top + is_top_too
+        total, rest = add(total, rest, first + second, c)
     return ties + (total + rest)
 
 
@@ -660,7 +684,8 @@ def group_log_r(classes: Any, rows: Any, c: Any) -> None:
     """Compute log r and r, and leave the student's exponentials in SLOPE."""
     group_exponentials(classes, rows, Z, Z_MAX, SLOPE, c)
     for j in range(LANES):
-        log_r = log(rows[TOTAL + j] / sum_of(rows, S + j), c)
+        ratio = rows[TOTAL + j] / sum_of(rows, S + j)
+        log_r, _, _ = log1p(ratio - c.one, ratio, c)
         rows[LOG_R + j], rows[R + j] = log_r, exp(log_r, c)
 
 

@@ -53,14 +53,15 @@ from kd_notes._compiled import (
     group_exponentials,
     in_any_order,
     inlined,
+    is_small,
     levels,
     levels_of,
     load,
     load_group,
+    log1p,
     numbers,
     polynomial,
     read_only,
-    split,
     sum_of,
     workspace,
 )
@@ -68,7 +69,7 @@ from kd_notes._f_divergences import Formula
 
 # Of `_compiled.py`, so that this file changes with it: Numba looks for changes in the file of a
 # stored function, and not in those that it calls. `sha256sum` prints it; a test compares.
-OF_SHARED = "55c5fd9dfa031641"
+OF_SHARED = "6c23d737e9a532b8"
 
 # More numbers for each lane. Of the student's top class: the teacher's logit, what a difference
 # is counted from there, and x; then the student's normalizer, and log(1 + M)/β.
@@ -106,27 +107,6 @@ def expm1_ratio(y: Any, c: Any) -> Any:
 def phi_ratio(y: Any, c: Any) -> Any:
     ratio, h = expm1_ratio(y, c)
     return ratio * h
-
-
-@inlined
-def is_small(u: Any, c: Any) -> bool:
-    """Whether |u/(2 + u)| ≤ 1/3, up to where the polynomial of artanh serves."""
-    return bool((u >= -c.half) & (u <= c.one))
-
-
-@inlined
-def log1p(u: Any, m: Any, c: Any) -> Any:
-    """Return log m for m = 1 + u; and of a small u, (u − log m)/u² and (log m)/u.
-
-    With s = u/(2 + u) it is 2 artanh(s); elsewhere m = f 2ⁿ, and s = (f − 1)/(f + 1).
-    """
-    n, f = split(m)
-    twice_r = c.two / ((c.two + u) if is_small(u, c) else (f + c.one))
-    s = c.half * (u if is_small(u, c) else f - c.one) * twice_r
-    series = s * polynomial(s * s, c.artanh)
-    log = c.two * s + c.two * s * s * series
-    log = log if is_small(u, c) else n * c.log_2 + (n * c.log_2_rest + log)
-    return log, c.half * twice_r * (c.one - twice_r * series), twice_r + twice_r * s * series
 
 
 @inlined
