@@ -209,13 +209,14 @@ class _Computation:
         of_row: int = self.batch.classes * self.batch.dtype.itemsize
         return max(1, size // of_row)
 
-    def _blocks(self, step: int) -> Iterator[slice]:
+    def _blocks(self, step: int | None = None) -> Iterator[slice]:
+        step = step or self.step
         for start in range(self.rows.start, self.rows.stop, step):
             yield slice(start, min(start + step, self.rows.stop))
 
     def _run_forward(self) -> None:
         mostly_close = self._seem_close()
-        for block in self._blocks(self.step):
+        for block in self._blocks():
             left = self._accurate(block) if mostly_close else self._quick(block)
             mostly_close = (left < 0.5) if mostly_close else (left > 0.5)
             self._compute_deferred(self.step)
@@ -242,7 +243,7 @@ class _Computation:
         least_kl = LEAST_KL["float64"][self.batch.classes > FEW]
         least = {"least_kl": least_kl, "least_slope": self.least_slope}
         c = loops.numbers(dtype, **self._numbers(), **least)
-        step = self._step(IN_PLACE) if self.batch.is_read_in_place() else self.step
+        step = self._step(IN_PLACE) if self.batch.is_read_in_place() else None
         for block in self._blocks(step):
             logits = [loops.read_only(x) for x in self.batch.load(block, "C")]
             loss = np.empty(block.stop - block.start, dtype)
@@ -258,7 +259,7 @@ class _Computation:
         classes, rows = self.batch.classes, min(self.step, self.rows.stop - self.rows.start)
         is_grouped, dtype = classes <= GROUPED, self.batch.dtype
         compute = loops.Loops(formula, rows, classes, is_grouped, dtype, **self._numbers()).compute
-        for block in self._blocks(self.step):
+        for block in self._blocks():
             loss = np.empty(block.stop - block.start, dtype)
             grad = self.batch.place_for_grad(block)
             others = compute(*self.batch.load(block, "C"), loss, grad)
@@ -268,7 +269,7 @@ class _Computation:
 
     def _run_formula(self, formula: Formula) -> None:
         """Compute every block by the formulas of another divergence, or those of the limit."""
-        for block in self._blocks(self.step):
+        for block in self._blocks():
             self._by_formula(formula, block)
 
     def _by_formula(self, formula: Formula, rows: Rows) -> None:

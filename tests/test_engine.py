@@ -114,6 +114,23 @@ def test_threads_change_no_bit(classes, dtype, rng):
             assert_array_equal(together[1], alone[1])
 
 
+@needs_numba
+@pytest.mark.parametrize("classes", [10, 1000])
+@each_dtype
+def test_large_blocks_change_no_bit(classes, dtype, rng):
+    """A block holds more rows that need no copy than rows of a view, which do."""
+    student, teacher = logits(rng, 300, classes, dtype)
+    set_engine("compiled", threads=1)
+    whole = kd_loss_and_grad(student, teacher, 4.0)
+    for name in ["BLOCK", "IN_PLACE"]:
+        with mock.patch(f"kd_notes._kernel.{name}", 70 * student[0].nbytes):
+            in_blocks = kd_loss_and_grad(student, teacher, 4.0)
+            of_views = kd_loss_and_grad(student[::2], teacher[::2], 4.0)
+        for found, of_view, expected in zip(in_blocks, of_views, whole, strict=True):
+            assert_array_equal(found, expected)
+            assert_array_equal(of_view, expected[::2])
+
+
 def test_an_error_in_any_thread_is_raised():
     def fail_at(row):
         def compute(rows):
@@ -290,7 +307,7 @@ def test_a_change_of_the_shared_loops_is_one_of_the_file_that_stores_others():
 
 @needs_numba
 @each_dtype
-def test_a_sum_of_equal_numbers_is_right_to_three_units(dtype):
+def test_a_sum_of_equal_numbers_is_right_to_two_units(dtype):
     """Partial sums of equal numbers are all rounded to the same side; `CHUNK` keeps them short.
 
     This is the error with vector registers of 256 bits; shorter ones add up more numbers each.
@@ -306,7 +323,7 @@ def test_a_sum_of_equal_numbers_is_right_to_three_units(dtype):
         x.reshape(-1)[:1503] = value
         total = float(compute(x, dtype(0), out, c))
         expected = 1503 * float(out[0, 0])
-        assert abs(total - expected) <= 3 * np.finfo(dtype).eps * expected
+        assert abs(total - expected) <= 2 * np.finfo(dtype).eps * expected
 
 
 @needs_numba
