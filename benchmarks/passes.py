@@ -5,17 +5,16 @@ stays in the cache. What a call takes beyond their sum is memory, threads and Py
 """
 
 import math
-import time
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
+from worker import seconds
 
 from kd_notes import _compiled as loops
 from kd_notes._compiled import V_TOP, P, V, Z  # by name, they are constants to Numba
-from kd_notes._kernel import GROUPED, LEAST_KL, LEAST_SLOPE
+from kd_notes._kernel import GROUPED, LEAST_SLOPE
 
-CALLS = 5
 LOGITS = 200_000  # of each call, at least
 
 
@@ -107,22 +106,16 @@ def repeated(step):
 
 
 def nanoseconds(step, of, logits):
-    """Return the time of a pass per logit, the least of some calls: only others make it longer."""
+    """Return the time of a pass per logit."""
     run, times = repeated(step), math.ceil(LOGITS / logits)
-    run(1, of)
-    seconds = []
-    for _ in range(CALLS):
-        start = time.perf_counter()
-        run(times, of)
-        seconds.append(time.perf_counter() - start)
-    return 1e9 * min(seconds) / times / logits
+    return 1e9 * seconds(lambda: run(times, of)) / times / logits
 
 
 def time_passes(student, teacher, temperature):
     """Return the time of each pass in nanoseconds per logit, for both networks together."""
     classes, dtype = student.shape[1], student.dtype
-    least = {"least_kl": LEAST_KL[dtype.name][1], "least_slope": LEAST_SLOPE[1]}
-    c = loops.numbers(dtype, beta=1 / temperature, unit=temperature, **least)
+    of_call = {"beta": 1 / temperature, "unit": temperature, "least_slope": LEAST_SLOPE[1]}
+    c = loops.numbers(dtype, **of_call)
     if classes <= GROUPED:
         pair = student[: loops.LANES], teacher[: loops.LANES]
         of, steps = group_of(*pair, c), OF_GROUP
