@@ -28,7 +28,7 @@ from kd_notes._formulas import (
 BLOCK = 2**19  # bytes of one array of a block of rows; about six are at work at a time
 IN_PLACE = 2**22  # the same for compiled loops, where they need no copy of the rows
 FEW = 64  # up to so many classes a block is stored class by class: longer inner loops
-GROUPED = 100  # up to so many classes the compiled loops take many rows at once, else one
+GROUPED = 200  # up to so many classes the compiled loops take many rows at once, else one
 BUFFER = 1024  # at most one row: into a longer buffer NumPy copies a row's scalar once per class
 
 # `_quick` is used where KL, and the largest |q − p| relative to the largest p, are at least
@@ -190,7 +190,6 @@ class _Computation:
         self.step = self._step(BLOCK)
         self.least_kl = LEAST_KL[batch.dtype.name][batch.classes > FEW]
         self.least_slope = LEAST_SLOPE[batch.classes > FEW]
-        self.has_excluded = False  # whether a class was seen that a network excludes
         self.for_accurate: list[NDArray[np.intp]] = []  # rows that `_quick` does not serve
         self.for_quick: list[NDArray[np.intp]] = []  # rows that `_quick` may serve
 
@@ -226,7 +225,8 @@ class _Computation:
         """Guess from the first row whether KL is small; it is about half this squared."""
         z, v = self.batch.load(slice(self.rows.start, self.rows.start + 1))
         x = (z - v)[0] * self.beta
-        x = x - x.mean()  # and not `std`, which takes longer than a small batch
+        x = x[np.isfinite(x)]  # without excluded classes
+        x -= x.sum() / max(1, len(x))  # and not `std`, which takes longer than a small batch
         return bool(x @ x < 0.36 * len(x))
 
     def _numbers(self) -> dict[str, float]:
@@ -288,14 +288,11 @@ class _Computation:
     def _quick(self, rows: Rows) -> float:
         """Return which fraction of the rows is deferred to `loss_and_slope`."""
         z, v = self.batch.load(rows)
-        kl, slope, total, largest = _quick(z, v, self.beta, self.least_slope, self.has_excluded)
-        if not (self.has_excluded or np.isfinite(kl).all()):
-            self.has_excluded = True  # from now on
-            kl, slope, total, largest = _quick(z, v, self.beta, self.least_slope, True)
+        kl, slope, total = _quick(z, v, self.beta)
+        is_close = (kl < self.least_kl) | (_max(np.abs(slope)) < self.least_slope)
+        is_close |= kl == np.inf  # of a class excluded, or of a logarithm that overflowed
         factor = self.unit * self.grad_factor / total
         self.batch.store(rows, kl * self.unit * self.unit, slope, factor)
-        is_close = (kl < self.least_kl) | (largest < self.least_slope)
-        is_close |= kl == np.inf  # of a class excluded, or of a logarithm that overflowed
         return self._defer(self.for_accurate, rows, is_close)
 
     def _accurate(self, rows: Rows, last: bool = False) -> float:
@@ -329,8 +326,6 @@ def _pop_all(left: list[NDArray[np.intp]]) -> NDArray[np.intp]:
 
 
 def _max(rows: FloatArray) -> FloatArray:
-    if rows.shape[1] > FEW:  # as `reduce`, but quicker from row to row
-        return np.maximum.reduceat(rows, [0], axis=1)
     return np.maximum.reduce(rows, axis=1, keepdims=True)
 
 
@@ -368,12 +363,8 @@ def _normalizer(rows: FloatArray) -> FloatArray:
     return total
 
 
-def _quick(
-    z: FloatArray, v: FloatArray, beta: float, least_slope: float, has_excluded: bool
-) -> tuple[FloatArray, ...]:
-    """Return KL, q − p times the normalizer of p, that, and the largest |q − p| of n rows.
-
-    The largest is relative to the largest p, and may be less than it is if it suffices.
+def _quick(z: FloatArray, v: FloatArray, beta: float) -> tuple[FloatArray, ...]:
+    """Return KL, (q − p) times the normalizer of p, and that, of n rows.
 
     With a = log q and b = log p, both up to a constant, and  r = Σ eᵇ / Σ eᵃ,
     q − p = (r eᵃ − eᵇ) / Σ eᵇ  and  log(q/p) = a − b + log r.  All is done in place. The
@@ -383,9 +374,8 @@ def _quick(
     a *= beta
     b *= beta
     x = a - b
-    if has_excluded:
-        x[b == -np.inf] = 0  # 0 log 0 = 0
-        only_by_student = x == -np.inf
+    x[b == -np.inf] = 0  # 0 log 0 = 0
+    only_by_student = x == -np.inf
     q, p = np.exp(a, out=a), np.exp(b, out=b)
     total = _normalizer(p)
     log_r = np.log(total / _normalizer(q))
@@ -393,21 +383,9 @@ def _quick(
     q -= p
     x += log_r
     x *= p
-    if has_excluded:
-        x[only_by_student] = -np.inf  # also where p underflows
+    x[only_by_student] = -np.inf  # also where p underflows
     kl = _sum(np.subtract(q, x, out=x)) / total
-    return kl, q, total, _largest(q, log_r, least_slope)
-
-
-def _largest(slope: FloatArray, log_r: FloatArray, least: float) -> FloatArray:
-    """Return the largest |slope| of each row, or a lower bound that is at least the least."""
-    if slope.shape[1] <= FEW:
-        return _max(np.abs(slope))
-    largest = np.abs(np.expm1(log_r))  # the largest q less the largest p
-    below = np.flatnonzero(largest < least)
-    if below.size:
-        largest[below] = _max(np.abs(slope[below]))
-    return largest
+    return kl, q, total
 
 
 class _Selection:

@@ -11,6 +11,7 @@ holds the second order.
 
 import tracemalloc
 from operator import mul
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -380,6 +381,14 @@ def test_a_row_is_the_same_to_the_bit_alone_and_anywhere_in_a_batch(
     later = kd_loss_and_grad(student[5:], teacher[5:], temperature)
     assert_array_equal(loss[5:], later[0])
     assert_array_equal(grad[5:], later[1])
+
+
+def test_classes_that_both_exclude_do_not_hide_that_the_networks_are_close(rng):
+    """Else a batch would be computed by the quicker formula first, in vain."""
+    student, teacher = rng.normal(size=(2, 40, 10))
+    student[:, 3] = teacher[:, 3] = -np.inf
+    with mock.patch("kd_notes._kernel._quick", side_effect=AssertionError):
+        kd_loss(student, teacher, 20.0)
 
 
 @each_engine
