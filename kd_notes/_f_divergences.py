@@ -98,8 +98,18 @@ def divergence_and_slope(
 ) -> tuple[Column, Rows]:
     """Return τ²·D and its gradient; or D and τ times its gradient if not scaled.
 
-    Of total variation, τ·D and its gradient. If β is 0, these are their limits.
+    Of total variation, τ·D and its gradient. If β is 0, these are their limits. Where D is not
+    defined, both are nan.
     """
+    loss, slope = _divergence_and_slope(ops, z, v, beta, scaled, formula)
+    if ops.any(loss != loss):
+        slope = ops.where(loss == loss, slope, math.nan)
+    return loss, slope
+
+
+def _divergence_and_slope(
+    ops: Operations, z: Rows, v: Rows, beta: float, scaled: bool, formula: Formula
+) -> tuple[Column, Rows]:
     if beta == 0:
         return _at_infinity(ops, z, v, scaled, formula)
     if formula == FORWARD:
