@@ -33,7 +33,7 @@ njit: Any = numba.njit  # its type lacks the options that `_compiler` gives
 if config.DISABLE_JIT:
     raise ImportError("NUMBA_DISABLE_JIT is set")
 
-# Bytes of a row that are added up as they come; sums of chunks are added exactly. Where many
+# Bytes of a row that are added up as they come; sums of chunks are added by `add`. Where many
 # classes have the same logits, longer sums in few registers are all rounded to the same side.
 CHUNK = 512
 PAD = 256  # bytes: chunks are as long as some whole number of these
@@ -148,7 +148,7 @@ def add(total: Any, rest: Any, x: Any, c: Any) -> Any:
     x += rest
     new = total + x
     lost = x - (new - total)
-    return new, lost if lost == lost else c.zero
+    return new, lost if abs(new) < c.inf else c.zero
 
 
 def power_of_two(shifted: Any) -> Any:
@@ -228,8 +228,8 @@ def polynomial(x: Any, coefficients: Any) -> Any:
 def exp(x: Any, c: Any) -> Any:
     """Return eˣ, rounded once where it is below the smallest normal number.
 
-    Where that rounds to 0, e⁰ is computed instead: a number below the smallest normal one would
-    take Intel's processors a hundred times as long.
+    Where that rounds to 0, as of an excluded class, e⁰ is computed instead: with numbers below the
+    smallest normal one, Intel's processors would take tens of times as long.
     """
     is_zero = x <= c.least
     x = c.zero if is_zero else x

@@ -363,7 +363,7 @@ def test_equal_logits_cost_exactly_nothing_and_nothing_is_negative(temperature, 
 
 @each_engine
 @each_dtype
-@pytest.mark.parametrize("num_classes", [1, 2, 10, 64, 65, 1000])
+@pytest.mark.parametrize("num_classes", [1, 2, 10, 64, 65, 200, 1000])
 @pytest.mark.parametrize("temperature", [1.0, 30.0, 1e5, np.inf])
 def test_a_row_is_the_same_to_the_bit_alone_and_anywhere_in_a_batch(
     num_classes, temperature, dtype, rng
@@ -389,6 +389,16 @@ def test_classes_that_both_exclude_do_not_hide_that_the_networks_are_close(rng):
     student[:, 3] = teacher[:, 3] = -np.inf
     with mock.patch("kd_notes._kernel._quick", side_effect=AssertionError):
         kd_loss(student, teacher, 20.0)
+
+
+@each_engine
+@pytest.mark.parametrize("num_classes", [4, 200, 201])
+@each_dtype
+def test_a_loss_near_the_largest_number_may_be_infinite_but_not_nan(num_classes, dtype):
+    """A compensated sum must not end in ∞ − ∞."""
+    largest = float(np.finfo(dtype).max)
+    student = (np.resize([0.8, -0.8], num_classes) * largest**0.5).astype(dtype)
+    assert kd_loss(student, np.zeros(num_classes, dtype), largest**0.75) > 0.3 * largest
 
 
 @each_engine
