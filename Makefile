@@ -45,8 +45,9 @@ book: $(VENV)/has-book
 # what CI publishes.
 executed-book: export KD_NOTES_PDF := 1
 executed-book: $(VENV)/has-book $(VENV)/has-chapters
-	sed 's|notebooks/[*].ipynb|$(if $(TORCH),none,notebooks/*_in_pytorch.ipynb)|' _config.yml \
-	    > .executed.yml
+	$(BIN)/python tools/execute.py _build/.jupyter_cache $(CHAPTER)
+	sed -e 's|notebooks/[*].ipynb|$(if $(TORCH),none,notebooks/*_in_pytorch.ipynb)|' \
+	    -e 's|execute_notebooks: force|execute_notebooks: cache|' _config.yml > .executed.yml
 	$(BUILD) --config .executed.yml
 	$(MAKE) pdf
 

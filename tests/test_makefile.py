@@ -57,13 +57,18 @@ def test_the_quick_site_runs_no_chapter():
 def test_the_published_site_runs_every_chapter(made):
     install_pytorch(made)
     config = executed_config(made)["execute"]
-    assert (config["execute_notebooks"], config["exclude_patterns"]) == ("force", ["none"])
+    assert (config["execute_notebooks"], config["exclude_patterns"]) == ("cache", ["none"])
+    run = commands(made, "executed-book")
+    [chapters] = re.findall(r"tools/execute.py _build/.jupyter_cache (.*)", run)
+    assert chapters == "notebooks/01_softmax.ipynb notebooks/12_in_pytorch.ipynb"
 
 
 def test_the_published_site_differs_from_the_quick_one_in_nothing_else(made):
     executed, quick = executed_config(made), yaml.safe_load((ROOT / "_config.yml").read_text())
     assert executed["execute"].pop("exclude_patterns") == ["notebooks/*_in_pytorch.ipynb"]
-    del quick["execute"]["exclude_patterns"]
+    for settings in (executed, quick):
+        settings["execute"].pop("exclude_patterns", None)
+        del settings["execute"]["execute_notebooks"]
     assert executed == quick
 
 
