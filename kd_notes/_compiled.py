@@ -333,18 +333,19 @@ class Tops(NamedTuple):
 
 
 @compiled
-def quick_terms(z: Any, v: Any, q: Any, p: Any, tops: Any, log_r: Any, r: Any, c: Any) -> Any:
+def quick_terms(z: Any, v: Any, q: Any, p: Any, tops: Any, log_r: Any,
+                r: Any, c: Any) -> Any:  # fmt: skip
     slope = r * q - p
     x = (z - tops.z_max) * c.beta - (v - tops.v) * c.beta + log_r
     return slope, slope - product(p, x, c)
 
 
 @in_any_order
-def quick(z: Any, v: Any, q: Any, p: Any, tops: Any, log_r: Any, factor: Any, grad: Any,
-          c: Any) -> Any:  # fmt: skip
+def quick(z: Any, v: Any, q: Any, p: Any, tops: Any, log_r: Any, factor: Any,
+          grad: Any, c: Any) -> Any:  # fmt: skip
     """Fill `grad` with a factor times r q − p, as `_quick` of `_kernel.py`.
 
-    Return the sum of  q − p log(q/p),  and how many of |r q − p| are large enough.
+    Return the sum of  q − p log(q/p),  and how many |r q − p| are large.
     """
     total = rest = number = c.zero
     r = math.exp(log_r)
@@ -352,7 +353,8 @@ def quick(z: Any, v: Any, q: Any, p: Any, tops: Any, log_r: Any, factor: Any, gr
         zi, vi, qi, pi, to = z[i], v[i], q[i], p[i], grad[i * z.shape[1] :]
         part = c.zero
         for k in range(len(zi)):
-            qi[k], term = quick_terms(zi[k], vi[k], qi[k], pi[k], tops, log_r, r, c)
+            qi[k], term = quick_terms(zi[k], vi[k], qi[k], pi[k], tops, log_r,
+                                      r, c)  # fmt: skip
             part += term
             number += c.one if abs(qi[k]) >= c.least_slope else c.zero
         for k in range(min(len(qi), len(to))):
