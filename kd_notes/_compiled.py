@@ -143,11 +143,17 @@ for_python = _compiler("contract", from_python=True)
 
 
 @_compiler()
-def add(total: Any, rest: Any, x: Any, c: Any) -> Any:
-    """Return the sum of all, rounded, and what that loses (Kahan); nothing if it is infinite."""
+def add_finite(total: Any, rest: Any, x: Any) -> Any:
+    """Return the sum of all, rounded, and what that loses (Kahan); that is nan after infinity."""
     x += rest
     new = total + x
-    lost = x - (new - total)
+    return new, x - (new - total)
+
+
+@_compiler()
+def add(total: Any, rest: Any, x: Any, c: Any) -> Any:
+    """As `add_finite`, in two operations more; nothing is lost if the sum is infinite."""
+    new, lost = add_finite(total, rest, x)
     return new, lost if abs(new) < c.inf else c.zero
 
 
@@ -642,11 +648,7 @@ def add_to(rows: Any, at: int, x: Any, c: Any) -> None:
 
 @compiled
 def add_finite_to(rows: Any, at: int, x: Any) -> None:
-    """As `add_to`, in two operations less; the sum is nan after an infinity."""
-    x += rows[at + LANES]
-    new = rows[at] + x
-    rows[at + LANES] = x - (new - rows[at])
-    rows[at] = new
+    rows[at], rows[at + LANES] = add_finite(rows[at], rows[at + LANES], x)
 
 
 @compiled

@@ -69,7 +69,7 @@ from kd_notes._f_divergences import Formula
 
 # Of `_compiled.py`, so that this file changes with it: Numba looks for changes in the file of a
 # stored function, and not in those that it calls. `sha256sum` prints it; a test compares.
-OF_SHARED = "154086b6cd0186dd"
+OF_SHARED = "348b1cff071578b6"
 
 # More numbers for each lane. Of the student's top class: the teacher's logit, what a difference
 # is counted from there, and x; then the student's normalizer, and log(1 + M)/β.
