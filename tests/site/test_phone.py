@@ -7,15 +7,8 @@ from built import LAPTOP, PAGES
 # Code is wrapped. In how many outputs, folded ones included, a line is wider than the window,
 # where any is. A page may have fewer; lower its number then.
 SCROLLED_OUTPUTS = {
-    "notebooks/03_softer_labels.html": 1,
-    "notebooks/04_the_distillation_gradient.html": 1,
-    "notebooks/05_infinite_temperature.html": 2,
-    "notebooks/09_half_a_teacher.html": 3,
-    "notebooks/11_distilling_a_network.html": 8,
-    "notebooks/12_in_pytorch.html": 1,
-    "notebooks/13_which_loss_is_this.html": 1,
     "notebooks/14_a_numerical_core.html": 4,
-    "notebooks/15_one_pass.html": 3,
+    "notebooks/15_one_pass.html": 2,
 }
 
 # Where each drawn line of a line of code begins, from the left of the code.
@@ -32,6 +25,19 @@ LEFTS = """line => {
             lefts.set(row, Math.min(lefts.get(row) ?? Infinity, box.left - left))
         }
     return [...lefts.values()]
+}"""
+
+
+# Where the first letter of each line of an output is, and the width of a letter.
+FIRST_LETTERS = """output => {
+    const boxes = [...output.querySelectorAll('.line')].map(line => {
+        const range = document.createRange(), text = line.firstChild.firstChild ?? line.firstChild
+        const at = text.data.search(/\\S/)
+        range.setStart(text, at)
+        range.setEnd(text, at + 1)
+        return range.getBoundingClientRect()
+    })
+    return [boxes.map(box => box.left), boxes[0].width]
 }"""
 
 
@@ -64,7 +70,7 @@ def test_names_in_tables_are_in_one_piece(page):
 
 
 def test_the_fade_is_where_more_is(visit):
-    page = visit("notebooks/11_distilling_a_network.html")
+    page = visit("notebooks/15_one_pass.html")
     output = page.locator("pre.more-right").first
     has = "(pre, edge) => pre.classList.contains(edge)"
     assert [output.evaluate(has, edge) for edge in ("more-left", "more-right")] == [False, True]
@@ -96,3 +102,13 @@ def test_a_list_repeats_the_heads_of_its_table(visit):
     last = page.locator("table.listed td:last-child").first
     content = "cell => getComputedStyle(cell, '::before').content"
     assert last.evaluate(content).startswith('"computed and tested by')
+
+
+def test_what_code_prints_keeps_its_columns(visit):
+    page = visit("notebooks/15_one_pass.html")
+    output = page.locator(".output pre", has_text=" move  exp grad")
+    lefts, width = output.evaluate(FIRST_LETTERS)
+    lines = output.text_content().splitlines()
+    expected = [(len(line) - len(line.lstrip(" "))) * width for line in lines]
+    assert len({*expected}) == 3
+    assert [left - min(lefts) for left in lefts] == pytest.approx(expected, abs=1)
